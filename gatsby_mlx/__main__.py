@@ -1,0 +1,3 @@
+from gatsby_mlx.cli import run
+
+run()

@@ -1,0 +1,98 @@
+"""`gatsby train`."""
+
+import contextlib
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from gatsby_mlx.cli.console import RUNS, Status, clock
+from gatsby_mlx.config import PRESETS
+
+
+@click.command()
+@click.option(
+    "--preset", type=click.Choice(list(PRESETS)), default="story", show_default=True, help="Model and recipe."
+)
+@click.option("--corpus", type=click.Path(path_type=Path), help="Corpus file or folder. [default: the one that ships]")
+@click.option("--out", type=click.Path(path_type=Path), help="Run folder. [default: runs/PRESET]")
+@click.option("--max-chars", type=int, help="Characters to see, in place of the preset's.")
+@click.option("--lr", type=float, help="Peak learning rate, in place of the preset's.")
+@click.option("--dropout", type=float, help="Dropout, in place of the preset's.")
+@click.option("--seed", type=int, help="Seed of weights, order and dropout.")
+@click.option("--resume", is_flag=True, help="Go on where the run in --out stopped, exactly.")
+def command(preset, corpus, out, max_chars, lr, dropout, seed, resume) -> None:
+    """Train a model on a corpus. Ctrl-C saves and leaves; --resume goes on as if nothing had happened.
+
+    \b
+    Examples:
+      gatsby train --preset pocket --corpus stories
+      gatsby train --preset story --out runs/story --resume
+    """
+    from gatsby_mlx import shipped
+    from gatsby_mlx.config import changed
+    from gatsby_mlx.config import preset as find_preset
+    from gatsby_mlx.corpus.load import load
+    from gatsby_mlx.training.loop import Run, check_out
+
+    chosen = find_preset(preset)
+    out = out or RUNS / preset
+    check_out(out, resume)
+    training = changed(chosen.training, max_chars=max_chars, lr=lr, seed=seed)
+    model = changed(chosen.model, dropout=dropout)
+    run = Run(load(corpus or shipped.corpus()), model, training, out, preset)
+    if resume:
+        run.resume()
+    click.echo(describe(run), err=True)
+    stopped = train_with_status(run)
+    click.echo(
+        f"best {run.judged_by} {run.progress.best_loss:.4f} nats a character, step {run.progress.best_step}", err=True
+    )
+    if stopped:
+        click.echo(f"stopped and saved; go on with: gatsby train --preset {preset} --out {out} --resume", err=True)
+        raise click.exceptions.Exit(130)
+    click.echo(f'gatsby tell "a dog and a balloon" --green 3 --model {out}', err=True)
+
+
+def describe(run) -> str:
+    """Return what is about to be trained, in two lines."""
+    c, m = run.model_config, run.model
+    sides = f"{len(run.split.train)} stories to learn, {len(run.split.validation)} to judge by (split by {run.config.split})"
+    size = f"{m.n_params(positions=False):,} parameters as the seed counts them, {m.n_params():,} in full"
+    return f"{run.name}: {c.n_layer} layers, {c.n_head} heads, {c.n_embd} wide, context {c.block_size}; {size}\n{sides}"
+
+
+def train_with_status(run) -> bool:
+    """Run to the end, showing progress on stderr; return whether Ctrl-C stopped it."""
+    status = Status()
+    with interrupts() as stopped:
+        for event in run.events(lambda: bool(stopped)):
+            if event.event == "train":
+                done = f"{event.chars / 1e6:.2f} of {run.config.max_chars / 1e6:.2f} M characters"
+                pace = f"{event.chars_per_s:,.0f} characters/s, {clock(event.seconds_left)} left"
+                status(f"step {event.step}, {done}, loss {event.loss:.3f}, {pace}")
+            else:
+                status.clear()
+                told = f"{event.chars / 1e6:6.2f} M  validation loss {event.loss:.4f}, story {event.story_bpc:.3f} bits/char"
+                click.echo(told + ("  (best)" if event.best else ""), err=True)
+    status.clear()
+    return bool(stopped)
+
+
+@contextlib.contextmanager
+def interrupts() -> Iterator[list[int]]:
+    """Collect the first Ctrl-C in the list that is yielded, for a loop to look at; the second one interrupts."""
+    seen: list[int] = []
+
+    def handle(number, frame):
+        if seen:
+            raise KeyboardInterrupt
+        seen.append(number)
+        click.echo("\nfinishing this step, then saving (Ctrl-C again to leave at once)", err=True)
+
+    before = signal.signal(signal.SIGINT, handle)
+    try:
+        yield seen
+    finally:
+        signal.signal(signal.SIGINT, before)

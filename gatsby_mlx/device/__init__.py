@@ -1,0 +1,27 @@
+"""The one place that knows the machine: fast BLAS, the compiler behind `mx.compile`, memory, what doctor reports.
+
+    from gatsby_mlx import device
+    device.prepare()             # before the first `import mlx.core`
+    import mlx.core as mx
+
+`prepare` imports no MLX. Everything that needs MLX imports it when called, after `prepare`.
+"""
+
+from gatsby_mlx.device.blas import Blas, prepare
+from gatsby_mlx.device.compiler import compile_problem, compile_works
+from gatsby_mlx.device.doctor import machine
+from gatsby_mlx.device.memory import keep_pages, memory_bytes, memory_limits
+from gatsby_mlx.device.threads import blas_threads, n_workers
+
+__all__ = [
+    "Blas",
+    "blas_threads",
+    "compile_problem",
+    "compile_works",
+    "keep_pages",
+    "machine",
+    "memory_bytes",
+    "memory_limits",
+    "n_workers",
+    "prepare",
+]

@@ -1,0 +1,1 @@
+"""Evaluation: the dial, its statistics, plots and page."""

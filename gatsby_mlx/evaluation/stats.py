@@ -1,0 +1,93 @@
+"""The statistics behind the dial, in numpy: means with intervals over topics, rank correlation, separability.
+
+>>> spearman([1, 1, 2, 2], [0, 1, 1, 3])
+0.7071067811865476
+>>> auc([0, 1], [1, 3])
+0.875
+"""
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+
+COVERAGE = 0.95
+RESAMPLES = 2000
+SEED = 1925
+
+
+class Interval(NamedTuple):
+    """A mean with the ends of its 95% interval, in the unit of the values; NaN ends where one topic cannot tell."""
+
+    mean: float
+    low: float
+    high: float
+
+
+def bootstrap_mean(values_by_topic: Mapping[str, Sequence[float]], n: int = RESAMPLES, seed: int = SEED) -> Interval:
+    """Return the mean of all values with its 95% percentile interval, topics being what is drawn again.
+
+    Stories of one topic are alike, so the topic is the unit that is resampled: the cluster bootstrap of Davison and
+    Hinkley (1997), section 3.8, strategy 1, with the percentile interval of Efron and Tibshirani (1993), section 13.3.
+
+    `values_by_topic`: topic -> its values (1 or more); topics are taken in sorted order, so that the figures do not
+    hang on the order of the mapping. `n` is the number of resamples, 1 or more; `seed` feeds numpy's Philox. The draws
+    depend on the number of topics alone: two calls over the same topics resample the same ones.
+    A single topic says nothing of the others: its interval is NaN. Raises ValueError for no topic or an empty one.
+    """
+    groups = [np.asarray(values_by_topic[topic], np.float64) for topic in sorted(values_by_topic)]
+    if not groups or not all(g.size for g in groups) or n < 1:
+        raise ValueError(f"one topic or more, each with values, and n of 1 or more: {len(groups)} topics, n={n}")
+    sums = np.array([g.sum() for g in groups])
+    sizes = np.array([g.size for g in groups])
+    mean = float(sums.sum() / sizes.sum())
+    if len(groups) == 1:
+        return Interval(mean, float("nan"), float("nan"))
+    drawn = np.random.Generator(np.random.Philox(seed)).integers(len(groups), size=(n, len(groups)))
+    means = sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1)  # [n]
+    low, high = np.quantile(means, [(1 - COVERAGE) / 2, (1 + COVERAGE) / 2])
+    return Interval(mean, float(low), float(high))
+
+
+def ranks(values: Sequence[float]) -> np.ndarray:
+    """Return the rank of each value, 1 the smallest, ties sharing the mean of their places: 5 7 7 -> 1 2.5 2.5."""
+    _, inverse, counts = np.unique(np.asarray(values, np.float64), return_inverse=True, return_counts=True)
+    last = np.cumsum(counts)
+    return (last - (counts - 1) / 2)[inverse]
+
+
+def spearman(x: Sequence[float], y: Sequence[float]) -> float:
+    """Return Spearman's rank correlation of two equally long sequences, -1 to 1: Pearson's of their ranks.
+
+    This form holds with ties, where the short one (1 - 6 sum d^2 / (n^3 - n)) does not (Kendall and Gibbons 1990,
+    section 3.8). Where one side does not vary there is nothing to follow, and the result is 0.
+    """
+    if len(x) != len(y) or not len(x):
+        raise ValueError(f"two sequences of one length, not {len(x)} and {len(y)}")
+    a, b = ranks(x) - (len(x) + 1) / 2, ranks(y) - (len(y) + 1) / 2  # the mean rank is (n + 1) / 2, ties or not
+    scale = np.sqrt((a @ a) * (b @ b))
+    return float(np.clip(a @ b / scale, -1, 1)) if scale else 0.0
+
+
+def strictly_rising(values: Sequence[float]) -> bool:
+    """Tell whether each value is greater than the one before it."""
+    return all(a < b for a, b in pairwise(values))
+
+
+def auc(lower: Sequence[float], upper: Sequence[float]) -> float:
+    """Return the probability, 0 to 1, that one drawn from `upper` is greater than one from `lower`, ties counting half.
+
+    It is Mann and Whitney's U over its maximum, and the area under the ROC curve (Hanley and McNeil 1982):
+    U = R - m(m + 1) / 2, with R the sum of the ranks of the m values of `upper` among all.
+    """
+    if not len(lower) or not len(upper):
+        raise ValueError("both samples need a value")
+    m = len(upper)
+    u = ranks([*lower, *upper])[len(lower) :].sum() - m * (m + 1) / 2
+    return float(u / (m * len(lower)))
+
+
+def adjacent_auc(samples: Sequence[Sequence[float]]) -> list[float]:
+    """Return `auc` of each sample and the next one: four figures for five levels."""
+    return [auc(a, b) for a, b in pairwise(samples)]

@@ -1,0 +1,53 @@
+"""The topics that an evaluation asks for: a person's own file, or the committed ones with seen and unseen nouns."""
+
+import hashlib
+import json
+from importlib import resources
+from pathlib import Path
+
+from gatsby_mlx import prime
+from gatsby_mlx.errors import TopicError, UsageError
+
+SALT = 1925
+
+
+def read_topics(path: Path | str) -> tuple[str, ...]:
+    """Return the topics of a file, one a line, folded; blank lines, `#` comments and repetitions are passed over.
+
+    Raises UsageError for a file that cannot be read or holds no topic, TopicError, naming the line, for an unsound one.
+    """
+    cure = "Write one topic a line, such as: a dog and a balloon"
+    try:
+        lines = Path(path).read_text("utf-8-sig").splitlines()
+    except OSError as error:
+        raise UsageError(f"The topics file {path} cannot be read: {error.strerror}", cure) from None
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path} is not text (byte {error.start} is not UTF-8)", cure) from None
+    found: dict[str, None] = {}
+    for number, line in enumerate(lines, 1):
+        topic = line.split("#", 1)[0].strip()
+        if topic:
+            try:
+                found[prime.fold_topic(topic)] = None
+            except TopicError as error:
+                raise TopicError(f"{path}, line {number}: {error}", error.cure) from None
+    if not found:
+        raise UsageError(f"{path} holds no topic", cure)
+    return tuple(found)
+
+
+def default_topics(n: int | None = None) -> tuple[str, ...]:
+    """Return `n` of the evaluation topics (None: all), seen and unseen nouns in turn, in an order fixed once for all.
+
+    The first ten of twenty are the ten: a longer look holds the shorter one. Raises UsageError outside 1..all.
+    """
+    content = json.loads(resources.files("gatsby_mlx.evaluation").joinpath("topics.json").read_text("utf-8"))
+    seen, unseen = (sorted(content[kind], key=_shuffle) for kind in ("seen", "unseen"))
+    both = [topic for pair in zip(seen, unseen, strict=True) for topic in pair]
+    if n is not None and not 1 <= n <= len(both):
+        raise UsageError(f"There are {len(both)} evaluation topics, so ask for 1 to {len(both)} of them, not {n}")
+    return tuple(both[:n])
+
+
+def _shuffle(topic: str) -> bytes:
+    return hashlib.sha256(f"{SALT}\n{topic}".encode()).digest()

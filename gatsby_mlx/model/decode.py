@@ -1,0 +1,289 @@
+"""Decoding: any number of stories in a continuous batch, each row with its own prime, place, seed and end.
+
+A row keeps its keys and values in a slot of a cache, from position 0. When its story ends, the slot's next job takes
+it, so the batch size stays the same; the row's draws come from its own seed, and attention works on blocks of a fixed
+size. So at one batch size a row's text is the same whatever stands in the other slots. Job k always has slot k modulo
+the batch: matrix kernels round the rows of one product differently by their place in it (OpenBLAS on AVX2: in batches
+other than 1 to 4 and 8), so a slot that fell to whoever came first would let the neighbours' lengths into the rounding.
+"""
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+
+from gatsby_mlx import text
+from gatsby_mlx.errors import UsageError
+from gatsby_mlx.model.gpt import GPT
+from gatsby_mlx.tokenizer import CharTokenizer
+
+BLOCK = 128  # positions that are attended to at a time
+TEMP_MIN = 1e-6  # below it, logits over the temperature leave float32's range; it is as good as greedy
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How a character is drawn: `temp` 0 is greedy; `top_k` None or 0 and `top_p` 1 are off."""
+
+    temp: float = 0.8
+    top_k: int | None = None
+    top_p: float = 1.0
+
+    def __post_init__(self):
+        if not 0 <= self.temp < float("inf"):
+            raise UsageError(f"A temperature is 0 (greedy) or more, not {self.temp}", "Try --temp 0.8")
+        if self.top_k is not None and self.top_k < 0:
+            raise UsageError(f"top-k is 1 or more (0 is off), not {self.top_k}", "Try --top-k 40")
+        if not 0 < self.top_p <= 1:
+            raise UsageError(f"top-p lies above 0 and up to 1, not {self.top_p}", "Try --top-p 0.95")
+
+
+@dataclass(frozen=True)
+class Job:
+    """A story to tell: its `prime` (both lines), its `seed`, and a `key` of the caller's that is handed back."""
+
+    prime: str
+    seed: int
+    key: Any = None
+
+
+@dataclass(frozen=True)
+class Story:
+    """A story told. `text` is the own story without its end marker; `finish` is "end", "limit" (max_chars) or
+    "context" (no position was left). `run_on` holds all that was generated where decoding went past the end."""
+
+    job: Job
+    text: str
+    finish: str
+    n_chars: int
+    run_on: str = ""
+
+
+class SlotCache:
+    """Keys and values of one layer: [B, H, S, D], S positions a slot. The decoder says where the new ones go."""
+
+    def __init__(self, B: int, H: int, D: int):
+        self.keys, self.values = mx.zeros((B, H, 0, D)), mx.zeros((B, H, 0, D))
+        self.rows = mx.arange(B)
+        self.positions = mx.zeros((B,), mx.int32)
+        self.visible = mx.ones((B, 1, 1, 1))
+
+    def grow(self, n: int) -> None:
+        """Make room for `n` positions a slot, a multiple of BLOCK: short stories never pay for a whole context."""
+        B, H, S, D = self.keys.shape
+        if n > S:
+            more = mx.zeros((B, H, n - S, D))
+            self.keys, self.values = (mx.concatenate([old, more], axis=2) for old in (self.keys, self.values))
+
+    def attend(self, q: mx.array, k: mx.array, v: mx.array) -> mx.array:
+        """Store k, v [B, H, 1, D] at each row's position and attend q [B, H, 1, D] to the positions up to it.
+
+        Scores and weighted values are computed in blocks of BLOCK keys, each a product of one shape, and added in
+        order: blocks past a row's own place add exact zeros, so they cannot change its rounding.
+        """
+        B, H, _, D = q.shape
+        self.keys[self.rows, :, self.positions] = k[:, :, 0]
+        self.values[self.rows, :, self.positions] = v[:, :, 0]
+        n = self.visible.shape[-1]  # a multiple of BLOCK that holds every row's position
+        keys = self.keys[:, :, :n].reshape(B, H, n // BLOCK, BLOCK, D)
+        values = self.values[:, :, :n].reshape(B, H, n // BLOCK, BLOCK, D)
+        scores = (q * D**-0.5)[:, :, None] @ keys.swapaxes(-1, -2)  # [B, H, n / BLOCK, 1, BLOCK]
+        scores = mx.where(self.visible, scores.reshape(B, H, 1, n), -mx.inf)
+        weights = mx.softmax(scores, axis=-1).reshape(B, H, n // BLOCK, 1, BLOCK)
+        return (weights @ values).sum(axis=2)
+
+
+class _Recorder:
+    """Causal attention over a whole prime that keeps its keys and values, for prefilling a slot."""
+
+    def attend(self, q: mx.array, k: mx.array, v: mx.array) -> mx.array:
+        self.k, self.v = k, v
+        return mx.fast.scaled_dot_product_attention(q, k, v, scale=q.shape[-1] ** -0.5, mask="causal")
+
+
+def _blocks(n: int) -> int:
+    """Return `n` positions rounded up to whole blocks."""
+    return -(-n // BLOCK) * BLOCK
+
+
+class Slots:
+    """`B` rows of a model's state: prefill one, step all. Holds logits, never text. Puts the model in evaluation mode.
+
+    Keys and values take 8 * B * n_layer * n_embd bytes a position: 1.2 GB for 64 rows of `story` at 1,024.
+    """
+
+    def __init__(self, model: GPT, B: int):
+        c = model.config
+        self.model, self.B, self.block_size = model.eval(), B, c.block_size
+        self.caches = [SlotCache(B, c.n_head, c.n_embd // c.n_head) for _ in range(c.n_layer)]
+        self.ids = mx.zeros((B, 1), mx.int32)
+        self.places = np.zeros(B, np.int64)  # the position of each row's newest character
+        self.logits = mx.zeros((B, c.vocab_size))
+
+    def prefill(self, row: int, ids: list[int]) -> None:
+        """Read a prime of up to block_size characters into `row`; its logits are those after the last one."""
+        T = len(ids)
+        recorders = [_Recorder() for _ in self.caches]
+        logits = self.model(mx.array([ids]), recorders)
+        for cache, recorder in zip(self.caches, recorders, strict=True):
+            cache.grow(_blocks(T))
+            cache.keys[row, :, :T] = recorder.k[0]
+            cache.values[row, :, :T] = recorder.v[0]
+        self.logits[row] = logits[0, -1]
+        self.places[row] = T - 1
+        mx.eval(self.logits, [(c.keys, c.values) for c in self.caches])
+
+    def release(self, row: int) -> None:
+        """Take an empty row back to the start, so that it does not hold the others' attention at its length."""
+        self.places[row] = -1
+
+    def step(self, ids: mx.array) -> mx.array:
+        """Feed one character to each row, ids [B]; return the logits [B, V] after it.
+
+        A row at the end of its context stays at its last position: the caller stops it before its text is used.
+        """
+        self.places = np.minimum(self.places + 1, self.block_size - 1)
+        positions = mx.array(self.places.astype(np.int32))
+        n = _blocks(int(self.places.max()) + 1)
+        visible = (mx.arange(n)[None, :] <= positions[:, None])[:, None, None, :]
+        for cache in self.caches:
+            cache.grow(n)
+            cache.positions, cache.visible = positions, visible
+        self.logits = self.model(ids[:, None], self.caches, positions[:, None])[:, -1]
+        return self.logits
+
+
+def draw(logits: mx.array, uniforms: mx.array, sampling: Sampling) -> mx.array:
+    """Return one id a row [B], from logits [B, V] and uniforms [B] in [0, 1), by the inverse of the cumulative sum.
+
+    Ids are taken in order of their probability, so that a small change of the distribution seldom changes the draw.
+    """
+    if sampling.temp == 0:
+        return mx.argmax(logits, axis=-1)
+    order = mx.argsort(-logits, axis=-1)
+    ordered = mx.take_along_axis(logits, order, axis=-1)
+    p = mx.softmax((ordered - ordered[:, :1]) / max(sampling.temp, TEMP_MIN), axis=-1)
+    if sampling.top_k:
+        p = p * (mx.arange(p.shape[-1]) < sampling.top_k)
+    if sampling.top_p < 1:
+        p = p * (mx.cumsum(p, axis=-1) - p < sampling.top_p)
+    total = mx.cumsum(p, axis=-1)
+    place = (total <= uniforms[:, None] * total[:, -1:]).sum(axis=-1, keepdims=True)
+    place = mx.minimum(place, (p > 0).sum(axis=-1, keepdims=True) - 1)
+    return mx.take_along_axis(order, place, axis=-1)[:, 0]
+
+
+def uniforms(seed: int, n: int) -> np.ndarray:
+    """Return the `n` float32 numbers in [0, 1) that the row with this seed draws with, one a character."""
+    return np.random.Generator(np.random.Philox(seed)).random(n, np.float32)
+
+
+@dataclass
+class _Row:
+    job: Job
+    draws: np.ndarray
+    ids: list[int]
+    room: int  # how many characters may still come before the context is full
+
+
+class Decoder:
+    """Tells jobs as their slots come free. Iterate `pieces()`; add jobs at any time with `add`."""
+
+    def __init__(
+        self,
+        model: GPT,
+        tokenizer: CharTokenizer,
+        batch: int,
+        sampling: Sampling,
+        max_chars: int | None = None,
+        past_end: bool = False,
+    ):
+        if batch < 1 or (max_chars is not None and max_chars < 1):
+            raise UsageError(f"A batch and a limit are 1 or more, not {batch} and {max_chars}")
+        self.slots, self.tokenizer, self.sampling = Slots(model, batch), tokenizer, sampling
+        self.limit, self.past_end = max_chars or model.config.block_size, past_end
+        self.waiting: list[deque[tuple[Job, list[int]]]] = [deque() for _ in range(batch)]
+        self.n_added = 0
+        self.rows: list[_Row | None] = [None] * batch
+        self.newline, self.end = tokenizer.ids.get("\n"), tokenizer.end_id
+
+    def add(self, job: Job) -> None:
+        """Queue a job for the next slot in turn.
+
+        Raises GatsbyError if its prime is empty, leaves no room in the context, or has a character of no vocabulary.
+        """
+        ids = self.tokenizer.encode(job.prime)
+        if not 0 < len(ids) < self.slots.block_size:
+            told = f"A prime of {len(ids)} characters leaves no room in a context of {self.slots.block_size}"
+            raise UsageError(told if ids else "A prime is not empty", "Choose a shorter topic" if ids else "")
+        self.waiting[self.n_added % len(self.rows)].append((job, ids))
+        self.n_added += 1
+
+    def pieces(self) -> Iterator[tuple[Job, str, Story | None]]:
+        """Yield (job, character, None) as characters come and (job, "", story) when one is done, until none is left."""
+        while self._fill():
+            live = [i for i, row in enumerate(self.rows) if row]
+            u = np.zeros(len(self.rows), np.float32)
+            for i in live:
+                u[i] = self.rows[i].draws[len(self.rows[i].ids)]
+            ids = draw(self.slots.logits, mx.array(u), self.sampling)
+            self.slots.step(ids)
+            mx.async_eval(self.slots.logits)
+            drawn = ids.tolist()
+            for i in live:
+                yield from self._take(i, drawn[i])
+
+    def _fill(self) -> bool:
+        for i, row in enumerate(self.rows):
+            if row is None and self.waiting[i]:
+                job, ids = self.waiting[i].popleft()
+                room = self.slots.block_size - len(ids) + 1
+                self.slots.prefill(i, ids)
+                self.rows[i] = _Row(job, uniforms(job.seed, min(self.limit, room)), [], room)
+        return any(self.rows)
+
+    def _take(self, i: int, drawn: int) -> Iterator[tuple[Job, str, Story | None]]:
+        """Add one drawn id to row `i` and close the row if its story is done."""
+        row = self.rows[i]
+        row.ids.append(drawn)
+        ended = drawn == self.end and row.ids[-3:-1] == [self.newline, self.newline]
+        if not ended or self.past_end:
+            yield row.job, self.tokenizer.alphabet[drawn], None
+        n = len(row.ids)
+        finish = "end" if ended and not self.past_end else "limit" if n >= self.limit else "context"
+        if finish == "context" and n < row.room:
+            return
+        everything = self.tokenizer.decode(row.ids)
+        own = text.own_story(everything)
+        if self.past_end and text.STORY_END in everything:
+            finish = "end"
+        self.rows[i] = None
+        self.slots.release(i)
+        yield row.job, "", Story(row.job, own.rstrip("\n"), finish, n, everything if self.past_end else "")
+
+
+def decode(
+    model: GPT,
+    tokenizer: CharTokenizer,
+    jobs: Iterable[Job],
+    sampling: Sampling | None = None,
+    max_chars: int | None = None,
+    batch: int = 64,
+    past_end: bool = False,
+) -> Iterator[Story]:
+    """Tell `jobs` and yield each story as it finishes; at most `max_chars` characters each (default: the context).
+
+    With `past_end` decoding goes on past the end of the story up to `max_chars`, as the seed's own figure does.
+    """
+    jobs = list(jobs)
+    if not jobs:
+        return
+    decoder = Decoder(model, tokenizer, min(batch, len(jobs)), sampling or Sampling(), max_chars, past_end)
+    for job in jobs:
+        decoder.add(job)
+    for _, _, story in decoder.pieces():
+        if story is not None:
+            yield story

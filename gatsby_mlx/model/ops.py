@@ -1,0 +1,92 @@
+"""The three operations that decide a step's time, each with the form that suits the device.
+
+On a GPU: MLX's own kernels. On a CPU, MLX computes exp, tanh and sigmoid one element at a time (15 to 25 ns each, where
+a multiplication takes 0.4), so there they are made of multiplications, which the compiler of `mx.compile` vectorises,
+and attention skips the blocks that the causal mask would throw away. The values agree within 4e-6 (tested).
+"""
+
+import math
+
+import mlx.core as mx
+
+EXP_FLOOR = -24.0  # exp(-24) is 4e-11: below it a float32 softmax of a thousand terms does not notice
+BLOCK = 128
+
+
+def on_cpu() -> bool:
+    """Tell whether MLX computes on the CPU by default."""
+    return mx.default_device() == mx.Device(mx.cpu)
+
+
+@mx.custom_function
+def exp_nonpositive(x: mx.array) -> mx.array:
+    """Return exp(x) for x <= 0, any shape: a Taylor polynomial of degree 5 at x/64, squared six times.
+
+    Relative error under 5e-6 for x >= -8, under 4e-4 at -24; below -24 it returns exp(-24).
+    """
+    y = mx.maximum(x, EXP_FLOOR) * (1 / 64)
+    p = 1 + y * (1 + y * (1 / 2 + y * (1 / 6 + y * (1 / 24 + y * (1 / 120)))))
+    for _ in range(6):
+        p = p * p
+    return p
+
+
+@exp_nonpositive.vjp
+def _exp_vjp(primals, cotangent, output):
+    return cotangent * output
+
+
+@mx.custom_function
+def _sigmoid_cpu(x: mx.array) -> mx.array:
+    e = exp_nonpositive(-mx.abs(x))
+    larger = 1 / (1 + e)
+    return mx.where(x < 0, e * larger, larger)
+
+
+@_sigmoid_cpu.vjp
+def _sigmoid_vjp(primals, cotangent, output):
+    return cotangent * output * (1 - output)
+
+
+def sigmoid(x: mx.array) -> mx.array:
+    """Return 1 / (1 + exp(-x)), any shape."""
+    return _sigmoid_cpu(x) if on_cpu() else mx.sigmoid(x)
+
+
+def gelu_tanh(x: mx.array) -> mx.array:
+    """GELU in its tanh form (Hendrycks & Gimpel 2016, section 2), any shape.
+
+    tanh(u) is written as 2 sigmoid(2u) - 1, which leaves x * sigmoid(2u).
+    """
+    return x * sigmoid(2 * math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x))
+
+
+def causal_attention(q: mx.array, k: mx.array, v: mx.array, dropout: float = 0.0) -> mx.array:
+    """Attend over T positions, each to itself and what stands before it.
+
+    q, k, v: [B, H, T, D]; returns [B, H, T, D]. `dropout` in [0, 1) falls on the attention weights.
+    """
+    if not on_cpu() and not dropout:
+        return mx.fast.scaled_dot_product_attention(q, k, v, scale=q.shape[-1] ** -0.5, mask="causal")
+    T = q.shape[2]
+    block = BLOCK if on_cpu() else T
+    q = q * q.shape[-1] ** -0.5
+    out = [_attend_block(q, k, v, i, min(i + block, T), dropout) for i in range(0, T, block)]
+    return out[0] if len(out) == 1 else mx.concatenate(out, axis=2)
+
+
+def _attend_block(q: mx.array, k: mx.array, v: mx.array, begin: int, end: int, dropout: float) -> mx.array:
+    """Return rows begin..end of causal attention, [B, H, end - begin, D]; keys after `end` are never touched.
+
+    The softmax is normalised after the product with v (as in FlashAttention, Dao et al. 2022, section 3.1), which
+    divides D numbers a row instead of T.
+    """
+    scores = q[:, :, begin:end] @ k[:, :, :end].swapaxes(-1, -2)
+    seen = mx.arange(end)[None, :] <= mx.arange(begin, end)[:, None]
+    scores = mx.where(seen, scores, -mx.inf)  # before exp, or its inf would make the gradient NaN
+    top = mx.stop_gradient(scores.max(axis=-1, keepdims=True))
+    weights = mx.where(seen, exp_nonpositive(scores - top) if on_cpu() else mx.exp(scores - top), 0)
+    total = weights.sum(axis=-1, keepdims=True)
+    if dropout:
+        weights = weights * mx.random.bernoulli(1 - dropout, weights.shape) * (1 / (1 - dropout))
+    return (weights @ v[:, :, :end]) / total

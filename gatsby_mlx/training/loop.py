@@ -1,0 +1,315 @@
+"""The training loop: steps, evaluations, checkpoints, and going on after an interruption exactly as if there was none.
+
+A run folder holds `last/` (resumable), `best-loss/` and metrics.jsonl, one event a line.
+"""
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+from mlx.utils import tree_flatten, tree_map, tree_unflatten
+
+from gatsby_mlx import device, files
+from gatsby_mlx.config import GPTConfig, TrainConfig
+from gatsby_mlx.corpus.load import Corpus
+from gatsby_mlx.errors import CheckpointError, OutputError, TrainingError
+from gatsby_mlx.model import checkpoint
+from gatsby_mlx.model.gpt import GPT
+from gatsby_mlx.tokenizer import CharTokenizer
+from gatsby_mlx.training import optimizer as optimizers
+from gatsby_mlx.training.rows import Split, StoryRows, WindowRows, split
+from gatsby_mlx.training.workers import Workers
+
+SAVE_EVERY_S = 60.0
+MICRO_SEEDS = 1 << 20  # dropout's seed is this times the run's seed, plus the micro-batch's number
+LN2 = math.log(2)
+
+
+@dataclass(frozen=True)
+class Step:
+    """One optimiser step. Losses in nats a character, `seconds_left` from the mean speed since the start."""
+
+    step: int
+    chars: int
+    loss: float
+    story_loss: float
+    lr: float
+    grad_norm: float
+    chars_per_s: float
+    seconds_left: float
+    event: str = "train"
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The validation side without dropout. `loss` is over the preset's own rows, the others over whole-story rows."""
+
+    step: int
+    chars: int
+    loss: float
+    story_loss: float
+    header_loss: float
+    story_bpc: float
+    best: bool
+    event: str = "eval"
+
+
+@dataclass
+class Progress:
+    """Where a run stands: what `state.json` holds."""
+
+    step: int = 0
+    chars: int = 0
+    micro: int = 0
+    best_loss: float = math.inf
+    best_step: int = 0
+    seconds: float = 0.0
+
+
+class Run:
+    """A training run in a folder. `events()` drives it; `model` is the model being trained."""
+
+    def __init__(self, corpus: Corpus, model: GPTConfig, config: TrainConfig, out: Path, name: str = "run"):
+        self.tokenizer = CharTokenizer(corpus.alphabet)
+        self.model_config = replace(model, vocab_size=len(self.tokenizer))
+        self.config, self.out, self.name, self.corpus = config, out, name, corpus
+        self.split = split(corpus.documents, config.split, seed=config.seed)
+        self.rows, self.validation = self._rows(self.split)
+        self.story_validation = self._story_rows(self.split.validation).all()
+        self.progress = Progress()
+        mx.random.seed(config.seed)
+        self.model = GPT(self.model_config)
+        self.optimizer = optimizers.build(config)
+        self.optimizer.init(self.model.trainable_parameters())
+        optimizers.set_learning_rate(self.optimizer, 0.0)
+        mx.eval(self.model.state, self.optimizer.state)
+        self._saved_at = time.monotonic()
+        self._update = self._build_update()
+
+    def _story_rows(self, documents) -> StoryRows:
+        c = self.config
+        return StoryRows(documents, self.tokenizer, self.model_config.block_size, c.micro_chars, c.seed)
+
+    def _rows(self, parts: Split):
+        if self.config.rows == "story":
+            return self._story_rows(parts.train), None
+        c, block = self.config, self.model_config.block_size
+        sides = (parts.train_text, parts.validation_text)
+        train, held = (WindowRows(side, self.tokenizer, block, c.micro_chars, c.seed) for side in sides)
+        return train, held.all()
+
+    def _build_update(self):
+        state = [self.model.state, self.optimizer.state]
+
+        def update(gradients, n_targets):
+            gradients = tree_map(lambda g: g / n_targets, gradients)
+            gradients, norm = optimizers.clip(gradients, self.config.grad_clip)
+            self.optimizer.update(self.model, gradients)
+            return norm
+
+        return mx.compile(update, inputs=state, outputs=state) if device.compile_works() else update
+
+    @property
+    def best_folder(self) -> Path:
+        return self.out / "best-loss"
+
+    @property
+    def judged_by(self) -> str:
+        """What decides the best checkpoint."""
+        return "loss" if self.validation else "story loss"
+
+    def resume(self) -> None:
+        """Take up `last/`: weights, optimiser and place. Raises CheckpointError if it is not of this very run."""
+        files.recover_folder(self.out / "last")
+        files.read_folder(checkpoint.resolve(self.out / "last"), self._resume)
+        self._cut_metrics()
+
+    def _resume(self, folder: Path) -> None:
+        state = checkpoint.read_json(folder / "state.json")
+        try:
+            theirs = dict(state["run"])
+            progress = Progress(**state["progress"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise CheckpointError(f"{folder}/state.json is damaged: {error!r}", checkpoint.CURE) from None
+        wrong = [key for key, value in self._identity().items() if theirs.get(key) != value]
+        if wrong:
+            told = f"{folder} belongs to a run with another {', '.join(wrong)}"
+            raise CheckpointError(told, "Resume with the corpus and options it began with, or train into a new folder")
+        for name, tree in (("model", self.model.parameters()), ("optimizer", self.optimizer.state)):
+            arrays = checkpoint.load_arrays(folder / f"{name}.safetensors", dict(tree_flatten(tree)))
+            loaded = tree_unflatten(list(arrays.items()))
+            if name == "model":
+                self.model.update(loaded)
+            else:
+                self.optimizer.state = loaded
+        self.progress = progress
+        self._update = self._build_update()
+
+    def _identity(self) -> dict[str, Any]:
+        """Return what has to agree for a resumed run to be the same run, as JSON gives it back."""
+        own = {"corpus": self.corpus.sha256, **asdict(self.model_config), **asdict(self.config)}
+        return json.loads(json.dumps(own))
+
+    def _cut_metrics(self) -> None:
+        """Drop the lines of metrics.jsonl that a killed run wrote after its last checkpoint."""
+        path = self.out / "metrics.jsonl"
+        if path.exists():
+            kept = [line for line in path.read_text().splitlines(keepends=True) if self._is_past(line)]
+            files.write_atomic(path, "".join(kept))
+
+    def _is_past(self, line: str) -> bool:
+        try:
+            return json.loads(line)["step"] <= self.progress.step
+        except (ValueError, KeyError, TypeError):
+            return False
+
+    def events(self, should_stop: Callable[[], bool] = lambda: False) -> Iterator[Step | Evaluation]:
+        """Train to `max_chars`, yielding each step and evaluation; save and return early when `should_stop()`.
+
+        The untrained model is saved first, so that a run killed at any moment can be resumed. Raises TrainingError at
+        a loss or weights that are not finite, before they are saved; OutputError when the disk is full.
+        """
+        if not (self.out / "last").exists():
+            self._save("last")
+        with (
+            files.output_errors(str(self.out / "metrics.jsonl")),
+            (self.out / "metrics.jsonl").open("a", buffering=1) as log,
+            Workers(self.model_config) as workers,
+        ):
+            for event in self._events(workers, should_stop):
+                log.write(json.dumps(_plain(asdict(event))) + "\n")
+                yield event
+
+    def _events(self, workers: Workers, should_stop: Callable[[], bool]) -> Iterator[Step | Evaluation]:
+        p, c = self.progress, self.config
+        begun = time.monotonic() - p.seconds
+        while p.chars < c.max_chars and not should_stop():
+            due = p.chars // c.eval_every_chars
+            step = self._step(workers, begun)
+            yield step
+            if p.chars // c.eval_every_chars > due or p.chars >= c.max_chars:
+                yield self._evaluate(workers)
+                self._save("last")
+            elif time.monotonic() - self._saved_at > SAVE_EVERY_S:
+                self._save("last")
+        if p.chars < c.max_chars:
+            self._save("last")
+
+    def _step(self, workers: Workers, begun: float) -> Step:
+        p, c = self.progress, self.config
+        n_micro = max(1, c.batch_chars // c.micro_chars)
+        first = c.seed * MICRO_SEEDS + p.micro
+        batches = [(first + i, self.rows.micro_batch(p.micro + i)) for i in range(n_micro)]
+        n = sum(b.n_targets for _, b in batches)
+        n_story = sum(float(b.story.sum()) for _, b in batches)
+        lr = optimizers.learning_rate(c, p.chars)
+        sums, gradients = workers.gradients(self.model.trainable_parameters(), batches)
+        optimizers.set_learning_rate(self.optimizer, lr)
+        norm = self._update(gradients, mx.array(float(n)))
+        mx.eval(self.model.state, self.optimizer.state, norm)
+        loss, story = float(sums[0]) / n, float(sums[1]) / n_story if n_story else math.nan
+        p.step, p.chars, p.micro = p.step + 1, p.chars + n, p.micro + n_micro
+        if not (math.isfinite(loss) and math.isfinite(float(norm))):
+            raise self._not_finite(f"loss or its gradient ({loss:.4g}, norm {float(norm):.4g})")
+        p.seconds = time.monotonic() - begun
+        speed = p.chars / p.seconds
+        left = max(0.0, (c.max_chars - p.chars) / speed)
+        return Step(p.step, p.chars, loss, story, lr, float(norm), speed, left)
+
+    def _evaluate(self, workers: Workers) -> Evaluation:
+        p, parameters = self.progress, self.model.parameters()
+        whole, story = workers.losses(parameters, self.story_validation)
+        n = sum(b.n_targets for b in self.story_validation)
+        n_story = sum(float(b.story.sum()) for b in self.story_validation)
+        header = (whole * n - story * n_story) / (n - n_story)
+        loss = workers.losses(parameters, self.validation)[0] if self.validation else whole
+        judged = loss if self.validation else story
+        if not math.isfinite(judged):
+            raise self._not_finite("validation loss")
+        best = judged < p.best_loss
+        evaluation = Evaluation(p.step, p.chars, loss, story, header, story / LN2, best)
+        if best:
+            p.best_loss, p.best_step = judged, p.step
+            self._save("best-loss", evaluation)
+        return evaluation
+
+    def _not_finite(self, what: str) -> TrainingError:
+        p = self.progress
+        told = f"The {what} is not finite at step {p.step}, after {p.chars:,} characters"
+        cure = f"Begin again with an --lr below {self.config.lr:g}; {self.out / 'last'} holds the last sound weights"
+        return TrainingError(told, cure)
+
+    def _save(self, name: str, evaluation: Evaluation | None = None) -> None:
+        if not all(bool(mx.isfinite(v).all()) for _, v in tree_flatten(self.model.parameters())):
+            raise self._not_finite("value of a weight")
+        info = {
+            "preset": self.name,
+            "corpus": {"sha256": self.corpus.sha256, "documents": len(self.corpus.documents)},
+            "step": self.progress.step,
+            "chars_seen": self.progress.chars,
+            "best_step": self.progress.best_step,
+            "training": asdict(self.config),
+            "evaluation": _plain(asdict(evaluation)) if evaluation else None,
+        }
+        state, optimizer_state = None, None
+        if name == "last":
+            known = {k: v for k, v in asdict(self.progress).items() if v != math.inf}  # JSON has no infinity
+            state = {"run": self._identity(), "progress": known}
+            optimizer_state = self.optimizer.state
+            self._saved_at = time.monotonic()
+        checkpoint.save(self.out / name, self.model, self.tokenizer, info, optimizer_state, state)
+
+
+def measure_speed(corpus: Corpus, model: GPTConfig, config: TrainConfig, seconds: float = 6.0) -> float:
+    """Return how many characters a second training sees here, from a few steps on a throwaway model.
+
+    The first steps trace and compile, once for each width of row, and are left out.
+    """
+    tokenizer = CharTokenizer(corpus.alphabet)
+    shape = replace(model, vocab_size=len(tokenizer))
+    rows = StoryRows(corpus.documents, tokenizer, shape.block_size, config.micro_chars, config.seed)
+    parameters = GPT(shape).trainable_parameters()
+    mx.eval(parameters)
+    batches = [(k, rows.micro_batch(k)) for k in range(min(64, rows.n_batches))]
+    one_a_width = list({b.ids.shape: (k, b) for k, b in batches}.values())
+    with Workers(shape) as workers:
+        for pair in one_a_width:
+            workers.gradients(parameters, [pair] * workers.n)
+        chars, place, begun = 0, 0, time.monotonic()
+        while time.monotonic() - begun < seconds:
+            own = [batches[(place + i) % len(batches)] for i in range(2 * workers.n)]
+            place += len(own)
+            mx.eval(workers.gradients(parameters, own))
+            chars += sum(b.n_targets for _, b in own)
+    return chars / (time.monotonic() - begun)
+
+
+def _plain(values: dict[str, Any]) -> dict[str, Any]:
+    """Return `values` with None for numbers that are not finite, which JSON cannot hold."""
+    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
+
+
+def check_out(out: Path, resume: bool) -> None:
+    """Refuse a run folder that would mix two runs: raise OutputError if it holds something and `resume` is off."""
+    if resume:
+        files.recover_folder(out / "last")
+        if not (out / "last").exists():
+            raise CheckpointError(f"{out} holds no run to resume", "Leave --resume out to begin one")
+    elif out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise OutputError(f"{out} exists and is not empty", "Choose another --out, or --resume the run in it")
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """Return the events of a metrics.jsonl, a torn last line left out."""
+    rows = []
+    for line in path.read_text("utf-8").splitlines():
+        try:
+            rows.append(json.loads(line))
+        except ValueError:
+            continue
+    return rows

@@ -1,0 +1,146 @@
+"""Losses and gradients of micro-batches, spread over the worker threads that the device wants.
+
+On a GPU there is one worker and no thread. On a CPU each core has a worker with an MLX stream, a traced step and a
+BLAS thread of its own. Sums are taken in the order of the micro-batches, whichever worker was quicker.
+"""
+
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+from mlx.utils import tree_map
+
+from gatsby_mlx import device
+from gatsby_mlx.config import GPTConfig
+from gatsby_mlx.model.gpt import GPT
+from gatsby_mlx.training.rows import MicroBatch
+
+
+class Worker:
+    """Traced loss and gradient for one thread. Parameters come in with each call; its model is only the structure."""
+
+    def __init__(self, config: GPTConfig, compiled: bool):
+        self.model = GPT(config)
+        self.compiled = compiled
+        self._traced: dict[bool, Any] = {}
+
+    def _sums(self, parameters, ids, targets, weights, story) -> mx.array:
+        """Return [loss, story loss], each summed over its targets, in nats."""
+        self.model.update(parameters)
+        losses = nn.losses.cross_entropy(self.model(ids), targets)  # [B, T]
+        return mx.stack([(losses * weights).sum(), (losses * story).sum()])
+
+    def _function(self, training: bool):
+        """Trace once for training and once for evaluation; MLX traces anew for each shape."""
+        if training not in self._traced:
+            self.model.train(training)
+
+            def with_gradient(*args):
+                def total(*inner):
+                    sums = self._sums(*inner)
+                    return sums[0], sums
+
+                (_, sums), gradients = mx.value_and_grad(total)(*args)
+                return sums, gradients
+
+            function = with_gradient if training else self._sums
+            state = [mx.random.state]
+            self._traced[training] = mx.compile(function, inputs=state, outputs=state) if self.compiled else function
+        self.model.train(training)
+        return self._traced[training]
+
+    def gradients(self, parameters, batches: Sequence[tuple[int, MicroBatch]]) -> tuple[mx.array, Any]:
+        """Return loss sums [2] and summed gradients over (seed, micro-batch) pairs, evaluated; seeds are dropout's."""
+        function, sums, gradients = self._function(True), mx.zeros(2), None
+        for seed, batch in batches:
+            mx.random.seed(seed)
+            own, new = function(parameters, *_arrays(batch))
+            sums = sums + own
+            gradients = new if gradients is None else tree_map(mx.add, gradients, new)
+            mx.eval(sums, gradients)
+        return sums, gradients
+
+    def losses(self, parameters, batches: Sequence[MicroBatch]) -> mx.array:
+        """Return loss sums [2] over `batches` without dropout, evaluated."""
+        function, sums = self._function(False), mx.zeros(2)
+        for batch in batches:
+            sums = sums + function(parameters, *_arrays(batch))
+            mx.eval(sums)
+        return sums
+
+
+class _StreamsOfThread:
+    """Clears MLX's streams when the thread that made it ends, however it ends: one left over aborts the process."""
+
+    _held = threading.local()  # emptied in the thread itself, also when the interpreter leaves with a run half done
+
+    def __init__(self):
+        self._held.streams = self
+
+    def __del__(self):
+        mx.clear_streams()
+
+
+def _arrays(batch: MicroBatch) -> list[mx.array]:
+    return [mx.array(a) for a in (batch.ids, batch.targets, batch.weights, batch.story)]
+
+
+class Workers:
+    """`n` workers; a context manager, since threads and BLAS settings have to be put back."""
+
+    def __init__(self, config: GPTConfig, n: int | None = None):
+        self.config = config
+        self.n = device.n_workers() if n is None else n
+        n_threads = self.n if self.n > 1 else 0
+        self._threads = [ThreadPoolExecutor(1, f"worker-{i}", _StreamsOfThread) for i in range(n_threads)]
+        self._workers: list[Worker] = []
+        self._stream = mx.new_thread_local_stream(mx.cpu) if self._threads else None
+
+    def __enter__(self) -> "Workers":
+        compiled = device.compile_works()
+        try:
+            if self._threads:
+                self._workers = [t.submit(Worker, self.config, compiled).result() for t in self._threads]
+            else:
+                self._workers = [Worker(self.config, compiled)]
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *exception) -> None:
+        for thread in self._threads:
+            thread.shutdown(wait=True)
+
+    def _each(self, method: str, parameters, shares: list) -> list:
+        """Call a worker's method on its share, at once on all of them; return the results in order."""
+        if not self._threads:
+            return [getattr(self._workers[0], method)(parameters, shares[0])]
+
+        def run(worker: Worker, share):
+            with mx.stream(self._stream):
+                return getattr(worker, method)(parameters, share)
+
+        mx.eval(parameters)
+        with device.blas_threads(1):
+            jobs = [t.submit(run, w, s) for t, w, s in zip(self._threads, self._workers, shares, strict=True) if s]
+            wait(jobs)  # all of them, also when one fails: its neighbours still compute with one BLAS thread
+            return [job.result() for job in jobs]
+
+    def gradients(self, parameters, batches: Sequence[tuple[int, MicroBatch]]) -> tuple[mx.array, Any]:
+        """Return loss sums [2] and gradients summed over all (seed, micro-batch) pairs."""
+        results = self._each("gradients", parameters, [batches[i :: self.n] for i in range(self.n)])
+        sums, gradients = results[0]
+        for other, more in results[1:]:
+            sums, gradients = sums + other, tree_map(mx.add, gradients, more)
+        return sums, gradients
+
+    def losses(self, parameters, batches: Sequence[MicroBatch]) -> list[float]:
+        """Return [loss, story loss] in nats a target, averaged over `batches`, without dropout."""
+        results = self._each("losses", parameters, [batches[i :: self.n] for i in range(self.n)])
+        totals = [sum(float(r[i]) for r in results) for i in (0, 1)]
+        n, n_story = sum(b.n_targets for b in batches), sum(float(b.story.sum()) for b in batches)
+        return [totals[0] / n, totals[1] / n_story if n_story else float("nan")]

@@ -1,0 +1,14 @@
+"""The house writer: an embedded story writer that needs no model; the same arguments give the same text everywhere.
+
+>>> story = write_story("a dog and a balloon", "Nora", 3, seed=1)
+>>> story.lower().count("green light") in (5, 6)
+True
+"""
+
+from .lexicon import names
+from .story import MENTIONS, write_story
+from .topics import compose_topics
+
+NAMES: tuple[str, ...] = tuple(names())
+
+__all__ = ["MENTIONS", "NAMES", "compose_topics", "write_story"]

@@ -1,0 +1,188 @@
+"""What a story is about: a wish or a trouble, taken from the topic if it names one, and how it comes right.
+
+>>> remedy("could not reach the shelf", Dice(1))
+('reach the shelf', 'reached the shelf')
+>>> own_wish(read_topic("a snail racing a beetle"))
+'outrun the beetle'
+"""
+
+import re
+
+from . import sentences
+from .grammar import Dice, ing, participle, past
+from .lexicon import Noun
+from .reading import Topic
+from .voice import Voice
+
+# what somebody who does this is after, with the partner's noun behind it
+AFTER = {
+    "racing": "outrun", "chasing": "catch", "following": "keep up with", "looking for": "find", "asking for": "get",
+    "hiding from": "hide from", "teaching": "teach a trick to", "helping": "help", "visiting": "visit",
+    "waking": "wake", "waiting for": "meet", "dancing with": "dance with", "singing to": "sing to",
+    "whispering to": "whisper to", "dreaming of": "find", "carrying": "carry", "hiding": "hide", "painting": "paint",
+    "guarding": "guard", "feeding": "feed", "building": "build", "making": "make", "drawing": "draw",
+    "washing": "wash", "finding": "find",
+}  # fmt: skip
+# what others do to the topic's noun, as its own trouble
+NEGLECT = {
+    "nobody wanted": "was all alone", "nobody believed in": "was all alone", "everyone forgot": "was forgotten",
+    "no one could find": "was lost",
+}  # fmt: skip
+TROUBLED = re.compile(
+    r"(lost|forgot|could|would|was|had|fell|got|broke|did|never|missed|stopped|came apart) ?"
+    r"|(went (away|missing|out)|ran (away|out))"
+)
+_END_OF_THING = (
+    "in on under behind at through from down near inside over into by of to and for with between during again "
+    "overboard away off out when while among"
+)
+THING = rf"((?:(?!(?:{_END_OF_THING.replace(' ', '|')})\b)[\w'-]+ ?){{1,3}})"
+LOST = re.compile(r"^lost (?:\{?its\}?|an?|one|the) " + THING)
+DROPPED = re.compile(r"^dropped (?:\{?its\}?|an?|one|the) " + THING)
+BROKEN = re.compile(r"^broke \{?its\}? " + THING)
+NOT_FOUND = frozenset("temper turn count sight track balance place breath patience".split())
+# how a trouble begins, the deed that mends it and the words that say so; {rest} is the trouble without 'was '
+REMEDIES = (
+    ("was all alone", "find company", ("was alone no longer", "had company at last")),
+    ("was forgotten", "be remembered", ("was forgotten no longer", "was in everybody's mind again")),
+    ("was (?:afraid|scared) of ", "stop being {rest}", ("was not {rest} any more",)),
+    ("was too ", "", ("was not {rest} any more",)),
+    ("went away|ran away|got lost|was lost|went missing", "find the way back", ("came back", "was home again")),
+    ("(?:got|was) (?:stuck|caught)", "get loose", ("came loose", "was free", "wriggled free")),
+    ("fell asleep", "wake up", ("woke up", "was awake again")),
+    ("fell (?:off|into|in|down|on|out|over|through) ", "get up again", ("was up again", "was safe and sound")),
+    ("(?:tripped|slipped) (?:on|over) ", "get up again", ("was up again", "was safe and sound")),
+)
+
+
+def own_wish(topic: Topic) -> str:
+    """The base phrase that a topic wishes for, '' if it names none: 'wanted a friend' -> 'find a friend'."""
+    clause = topic.clause
+    wish = re.match(r"(?:wanted|wished|longed|hoped) (?:(to) )?(.+)", clause)
+    if wish:
+        return wish[2] if wish[1] else "find " + wish[2].removeprefix("for ")
+    learnt = re.search(r"\b(?:learning|learned|trying) to (.+)$", topic.text)
+    if learnt:
+        return learnt[1]
+    doing = re.search(r" (\w+ing(?: (?:for|from|with|to|of))?) (?:an?|the|two|three|some) ", topic.text)
+    if topic.form == "doing" and doing and doing[1] in AFTER and topic.partner:
+        return f"{AFTER[doing[1]]} the {topic.partner.word}"
+    return ""
+
+
+def own_trouble(topic: Topic) -> str:
+    """The past-tense clause of a topic's trouble: 'the clock that lost its tick' -> 'lost its tick', else ''."""
+    if topic.form == "fear":
+        fear = re.search(r"\b(?:afraid|scared) of .+$", topic.text)
+        return "was " + fear[0] if fear else ""
+    if topic.clause in NEGLECT:
+        return NEGLECT[topic.clause]
+    known = {re.sub(r"\{(its?|itself)\}", r"\1", trouble).removeprefix("it ") for trouble in topic.subject.troubles}
+    forgot = topic.clause.startswith("forgot to come")
+    return (
+        topic.clause if topic.clause and not forgot and (topic.clause in known or TROUBLED.match(topic.clause)) else ""
+    )
+
+
+def set_deed(slots: dict[str, str], topic: Topic, star: Noun, hero: bool, voice: Voice, dice: Dice) -> str:
+    """Draw wish, trouble or (for a child with a thing) a day with it, set its slots and return which it is.
+
+    'wish_known' and 'trouble_known' are those that the topic has named already.
+    """
+    wish, trouble = own_wish(topic), own_trouble(topic)
+    kind = (
+        "wish"
+        if wish
+        else "trouble"
+        if trouble
+        else dice.weighted(("wish", "trouble", "day"), (5, 4, 0 if hero else 4))
+    )
+    if kind == "wish":
+        _wish(slots, wish or dice.choice(star.wants).removeprefix("to "), voice, hero)
+    elif kind == "trouble":
+        _trouble(slots, "{it} " + trouble if trouble else dice.choice(star.troubles), voice, hero, dice)
+    else:
+        deed, done = slots.pop("use3"), slots.pop("used3")
+        slots.update(want=deed, wanting=ing(deed), had_want=participle(deed), want_i=deed)
+        _goal(slots, deed, None)
+        slots["done_clause"] = f"{slots['he']} {done}"
+    return f"{kind}_known" if wish or trouble else kind
+
+
+_NO_PREPOSITION = r"(?!(?:in|on|of|at|to|with|from|for|than|and|who|that|as|by|like)\b)"
+GOAL = re.compile(rf"(?:^| )(?:an?|the|one|some) ((?:{_NO_PREPOSITION}[\w'-]+ ){{0,2}}[\w'-]+)$")
+NO_GOAL = frozenset("day night time once one else bit end way top while week minute year life again own".split())
+
+
+def goal(deed: str) -> str:
+    """What a deed is after, where that is a thing: 'find a warm lap' -> 'the warm lap', else ''."""
+    found = GOAL.search(deed)
+    return "" if not found or found[1].split()[-1] in NO_GOAL else f"the {found[1]}"
+
+
+def _wish(slots: dict[str, str], phrase: str, voice: Voice, hero: bool) -> None:
+    want = voice.say(phrase)
+    slots.update(want=want, wanting=ing(want), had_want=participle(want))
+    slots.update(want_i=Voice("i").say(phrase), want_you=Voice("you").say(phrase))
+    if hero:
+        _goal(slots, phrase, voice)
+        slots["done_clause"] = f"{slots['he']} {past(want)}"
+    else:
+        _goal(slots, f"help {slots['t']} {want}", None)
+        slots["done_clause"] = f"{slots['t']} {_agree(past(want), slots)}"
+
+
+def _agree(phrase: str, slots: dict[str, str]) -> str:
+    return re.sub(r"^was\b", slots["was"], phrase)
+
+
+def _goal(slots: dict[str, str], deed: str, voice: Voice | None) -> None:
+    """Set the deed in its forms; `voice` is the hero's where the deed speaks of the hero, else None."""
+    plain = voice.say(deed) if voice else deed
+    slots.update(deed=plain, deeding=ing(plain))
+    slots["deed_i"] = Voice("i").say(deed) if voice else deed
+    slots["deed_you"] = Voice("you").say(deed) if voice else deed
+
+
+def _trouble(slots: dict[str, str], clause: str, voice: Voice, hero: bool, dice: Dice) -> None:
+    """Set the trouble and what sets it right."""
+    who = slots["he"] if hero else slots["t"]
+    trouble = clause.removeprefix("{it} ")
+    said = _agree(voice.say(trouble), slots)
+    slots["trouble"], slots["trouble_name"] = f"{who} {said}", f"{slots['Name'] if hero else who} {said}"
+    deed, fixed = remedy(trouble, dice)
+    whom = slots["him"] if hero else who
+    if hero:
+        _goal(slots, deed or dice.choice(("put things right", "make it good again", "set it right")), voice)
+    else:
+        plain = (f"put things right for {who}", f"make it good again for {who}", f"help {who}")
+        _goal(slots, f"help {who} {voice.say(deed)}" if deed else dice.choice(plain), None)
+    if fixed:
+        slots["done_clause"] = f"{who} {_agree(voice.say(fixed), slots)}"
+    else:
+        slots["done_clause"] = dice.choice(sentences.lines("remedy")).replace("{who}", whom)
+
+
+def remedy(trouble: str, dice: Dice) -> tuple[str, str]:
+    """Turn a trouble into the deed that mends it and the words that say it is mended; '', '' if no rule fits."""
+    if trouble.startswith(("could not ", "would not ")):
+        deed = re.sub(r" (at all|yet|any more|any longer)$", "", trouble[10:])
+        return deed, past(deed)
+    if lost := LOST.match(trouble):
+        thing = lost[1].strip()
+        if thing in ("way", "way home"):
+            return f"find the {thing}", f"found the {thing}"
+        if thing not in NOT_FOUND:
+            return f"find the {thing}", dice.choice((f"had the {thing} back", f"found the {thing}"))
+    if dropped := DROPPED.match(trouble):
+        return "", f"had the {dropped[1].strip()} back"
+    if broken := BROKEN.match(trouble):
+        thing = broken[1].strip()
+        return "", f"had {'' if thing.endswith('s') else 'a '}new {thing}"
+    if trouble.startswith("forgot "):
+        return f"remember {trouble[7:]}", f"remembered {trouble[7:]}"
+    for start, deed, fixed in REMEDIES:
+        if re.match(start, trouble):
+            rest = trouble[4:]
+            return deed.format(rest=rest), dice.choice(fixed).format(rest=rest)
+    return "", ""

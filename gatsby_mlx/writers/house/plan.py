@@ -1,0 +1,211 @@
+"""The plan of a story: who is in it, where, what is wished for or went wrong, who helps and how it can end.
+
+>>> plan = make_plan(read_topic("a lost kitten"), "Nora", Dice(1))
+>>> plan.slots["t"], plan.slots["hand"]
+('the kitten', 'paw')
+"""
+
+import re
+from dataclasses import dataclass
+from functools import cache
+
+from . import sentences
+from .body import limb, limbs
+from .deed import goal, own_wish, set_deed
+from .grammar import Dice, ing, participle, past
+from .lexicon import Noun, nouns
+from .reading import Topic
+from .voice import FORMS, Voice, gender, hero_pronoun
+
+STOOD = {
+    "toy": "sat", "vehicle": "stood", "food": "waited", "plant": "grew", "weather": "was", "machine": "stood",
+    "place": "was", "thing": "waited", "sky": "hung", "animal": "lived", "person": "lived",
+}  # fmt: skip
+OWNED = ("toy", "food", "plant", "machine", "thing")
+AT_HAND = ("animal", "person", "toy", "vehicle", "food", "plant", "machine", "thing")
+BARE_KIN = frozenset("grandma grandpa granny mommy daddy".split())
+
+
+@dataclass(frozen=True)
+class Plan:
+    """`mode` is 'hero' if the topic's noun is the hero, else 'child'; `want` is wish, day or trouble.
+
+    A want that the topic itself names is 'wish_known' or 'trouble_known'.
+    """
+
+    mode: str
+    want: str
+    slots: dict[str, str]
+    has_partner: bool
+
+
+def make_plan(topic: Topic, name: str, dice: Dice) -> Plan:
+    """Draw the plan of one story about `topic` with the hero `name`."""
+    star = topic.subject
+    he = hero_pronoun(name)
+    hero = _is_hero(topic, star, he, dice)
+    slots = dict(zip(("he", "him", "his", "himself"), FORMS[he], strict=True)) | {"Name": name}
+    partner = None if _plural_of(topic, topic.partner) or own_wish(topic) else topic.partner
+    voice = Voice(he if hero else "they" if topic.plural else pronoun(star, he))
+    _setting(slots, star, hero, dice)
+    _star(slots, topic, hero, voice, dice)
+    _topic(slots, topic, star, hero)
+    _company(slots, topic, partner, hero, he, dice)
+    _prop(slots, (star, topic.partner), dice)
+    want = set_deed(slots, topic, star, hero, voice, dice)
+    dear = slots["p"] if "p" in slots and slots["p"] != slots["h"] else goal(slots["deed"])
+    # what the hero turns away from: {x}, and {y} in sentences that speak of the helper as well
+    slots["x"] = slots["t"] if not hero else dear or "{an_h}"
+    slots["y"] = slots["t"] if not hero else dear or "{a_toy}"
+    if hero:
+        slots["others"] = slots["plural"]
+    else:
+        slots["star"] = slots["t"]
+    slots["advice"], slots["advised"] = dice.choice(_advice(hero))
+    return Plan("hero" if hero else "child", want, slots, "p" in slots)
+
+
+@cache
+def _advice(alone: bool) -> tuple[tuple[str, ...], ...]:
+    """What helpers say; to a hero who is `alone`, without a thing at hand, nothing that speaks of 'it'."""
+    return tuple(pair for pair in sentences.pairs("advice") if not alone or not re.search(r"\bit\b", pair[0]))
+
+
+def _is_hero(topic: Topic, star: Noun, he: str, dice: Dice) -> bool:
+    """Animals and persons are mostly heroes themselves; a child stands in for things and where a pronoun would jar."""
+    if not star.animate or star.article != "a" or topic.matter or topic.form == "owner":
+        return False
+    if gender(star) not in ("it", he) or not re.match(r"(an?|the|one|two|three|four|five) ", topic.text):
+        return False
+    return topic.plural or star.kind == "person" or dice.chance(0.75)
+
+
+def pronoun(noun: Noun, he: str) -> str:
+    """The pronoun of a noun beside a hero who is `he` or she: persons of either sex get the other one."""
+    known = gender(noun)
+    return known if known != "it" or noun.kind != "person" else "she" if he == "he" else "he"
+
+
+def _plural_of(topic: Topic, noun: Noun | None) -> bool:
+    return noun is not None and noun.plural != noun.word and f" {noun.plural} " in f" {topic.text} "
+
+
+def _setting(slots: dict[str, str], star: Noun, hero: bool, dice: Dice) -> None:
+    water, edge, spots = dice.choice(sentences.pairs("settings"))
+    slots.update(water=water, edge=edge, spot=dice.choice([spot.strip() for spot in spots.split(";")]))
+    if part := limb(star if hero else None):
+        slots.update(hand=part, hands=limbs(star if hero else None))
+
+
+def _star(slots: dict[str, str], topic: Topic, hero: bool, voice: Voice, dice: Dice) -> None:
+    """What the topic's noun is like and does; where a child is the hero also what one does with it."""
+    star, many = topic.subject, topic.plural and not hero
+    word = star.plural if many else star.word
+    slots.update(noun=word, plural=star.plural, t=f"the {word}", stood=STOOD[star.kind], was="were" if many else "was")
+    slots.update(it=voice.subject, them=voice.object, its=voice.possessive, itself=voice.reflexive)
+    slots["adj"], slots["adj2"] = (dice.sample(star.adjectives, 2) * 2)[:2]
+    slots["self"] = star.word if hero else "child"
+    slots["t_adj"] = f"the {slots['adj']} {word}"
+    slots["home"] = voice.say(dice.choice(star.homes))
+    own = own_wish(topic)
+    for i, phrase in enumerate((dice.shuffle([do for do in star.does if voice.say(do) != voice.say(own)]) * 3)[:3], 1):
+        phrase = voice.say(phrase)
+        slots[f"do{i}"], slots[f"did{i}"], slots[f"doing{i}"] = phrase, past(phrase), ing(phrase)
+        slots[f"done{i}"] = participle(phrase)
+    if not hero:
+        for i, phrase in enumerate((dice.shuffle(star.use) * 3)[:3], 1):
+            phrase = voice.say(phrase, first="" if i == 2 else slots["t"], as_object=True)
+            slots[f"use{i}"], slots[f"used{i}"] = phrase, past(phrase)
+
+
+def plain_topic(text: str) -> str:
+    """A topic as a first sentence may quote it: no marks, and no green but that of one green light.
+
+    >>> plain_topic("a (green) frog, a green light!")
+    'a frog, a green light'
+    """
+    before, light, after = re.sub(r"[^a-z0-9' ,&+-]+", " ", text.lower()).partition("green light")
+    text = re.sub(r"\bgreen\b", " ", before) + light + re.sub(r"\bgreen\b", " ", after)
+    return re.sub(r"\s+", " ", text).strip(" ,")
+
+
+def _topic(slots: dict[str, str], topic: Topic, star: Noun, hero: bool) -> None:
+    """The topic's own phrase, in the slots of the first sentences that it fits."""
+    text = topic.text
+    slots["topic_any"] = text
+    indefinite = not re.match(r"(the|my|our|your|his|her|their|this|that)\b|(\w+ )?\w+'s? ", text)
+    if topic.matter:
+        if re.match(r"(an?|the) (\w+ )?(day|night|morning|afternoon|evening|summer|winter)\b", text):
+            slots["topic_any_event"] = text
+        return
+    if hero and topic.plural:
+        slots["topic_plural"] = text
+        return
+    slots["topic_np"] = text
+    if indefinite:
+        slots["topic_a"] = text
+    if text.startswith(("a ", "an ")) and hero and text.endswith(" " + star.word) and not topic.partner:
+        slots["topic_named"] = text
+    if text.startswith(("a ", "an ", "two ", "three ")) and not hero and star.kind in OWNED and not topic.clause:
+        slots["topic_own"] = text
+
+
+@cache
+def _helpers() -> tuple[Noun, ...]:
+    return tuple(noun for noun in nouns().values() if noun.animate and noun.article == "a" and noun.theme != "unknown")
+
+
+def _company(slots: dict[str, str], topic: Topic, partner: Noun | None, hero: bool, he: str, dice: Dice) -> None:
+    """The partner, and the helper, who is the partner if that one can speak."""
+    if partner and partner.kind in AT_HAND:
+        _describe(slots, "p", partner, _called(topic, partner, slots["his"]), pronoun(partner, he), dice)
+    helper = partner if partner and partner.animate and partner.article == "a" else None
+    known = helper is not None
+    while helper is None or (not known and helper in topic.nouns):
+        helper = dice.choice(_helpers())
+    called = _called(topic, helper, slots["his"]) if known else f"the {helper.word}"
+    _describe(slots, "h", helper, called, pronoun(helper, he), dice)
+    slots["an_h"] = called if known else f"a {slots['h_adj']} {helper.word}"
+    slots["h_word"] = helper.plural
+    if hero and topic.plural:
+        slots["an_h"] = slots["h"] = (
+            f"the {'other' if topic.number in ('two', 'both') else 'second'} {topic.subject.word}"
+        )
+
+
+def _called(topic: Topic, noun: Noun, his: str) -> str:
+    """How the story speaks of a noun of the topic: 'the beetle', but 'Grandpa' and 'her aunt'."""
+    if noun.word in BARE_KIN and re.search(rf"(?<!\ba )(?<!the )(?<!my )\b{noun.word}'s", topic.text):
+        return noun.word.capitalize()
+    return f"{his} {noun.word}" if f"my {noun.word}" in topic.text else f"the {noun.word}"
+
+
+def _describe(slots: dict[str, str], key: str, noun: Noun, called: str, pronoun: str, dice: Dice) -> None:
+    voice = Voice(pronoun)
+    slots[key] = called
+    slots[f"{key}_it"], slots[f"{key}_its"] = voice.subject, voice.possessive
+    slots[f"{key}_adj"], slots[f"{key}_adj2"] = (dice.sample(noun.adjectives, 2) * 2)[:2]
+    slots[f"{key}_home"] = voice.say(dice.choice(noun.homes))
+    first, second = (dice.sample(noun.does, 2) * 2)[:2]
+    slots[f"{key}_did"], slots[f"{key}_doing"] = past(voice.say(first)), ing(voice.say(first))
+    slots[f"{key}_did2"] = past(voice.say(second))
+
+
+@cache
+def creatures() -> tuple[Noun, ...]:
+    """The animals that may pass by."""
+    return tuple(
+        noun for noun in nouns().values() if noun.kind == "animal" and noun.article == "a" and noun.theme != "unknown"
+    )
+
+
+@cache
+def props() -> tuple[Noun, ...]:
+    """The small things that may be at hand."""
+    return tuple(nouns()[word] for word in sentences.lines("props") if word in nouns())
+
+
+def _prop(slots: dict[str, str], taken: tuple[Noun | None, ...], dice: Dice) -> None:
+    """Two small things at hand, each met as 'a chipped teacup' and then 'the teacup'."""
+    for key, noun in zip(("prop", "toy"), dice.sample([noun for noun in props() if noun not in taken], 2), strict=True):
+        slots.update({key: f"the {noun.word}", f"a_{key}": f"a {dice.choice(noun.adjectives)} {noun.word}"})

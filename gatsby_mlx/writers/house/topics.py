@@ -1,0 +1,197 @@
+"""Compose topics in many forms, as a child or a parent would say them, and read topics back.
+
+    >>> topics = compose_topics(40, 1925)
+    >>> len(set(topics)), read_topic(topics[0]).text == topics[0]
+    (40, True)
+
+The forms stand in `forms.txt`; what a noun wants, does and suffers comes from its own table line, so that a spoon
+loses what a spoon can lose. Every composed topic is read back before it is given out: `read_topic` finds the nouns it
+was made of, no more and no fewer.
+"""
+
+import re
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+
+from .grammar import Dice, fill, past
+from .lexicon import Noun, nouns
+from .reading import Topic, read_topic
+
+__all__ = ["Form", "Topic", "compose_topics", "forms", "read_topic"]
+
+SHORTEST, LONGEST = 3, 66
+GROUPS = {
+    "alive": ("animal", "person"),
+    "object": ("toy", "vehicle", "food", "plant", "machine", "thing"),
+    "small": ("toy", "food", "kitchen", "tools", "shore"),
+    "nature": ("weather", "sky"),
+}
+# things that one calls 'who'
+PERSONAL = frozenset(
+    "robot,doll,rag doll,teddy bear,toy soldier,snowman,scarecrow,garden gnome,gingerbread man".split(",")
+)
+BARE_KIN = frozenset(("grandma", "grandpa", "granny", "mommy", "daddy", "grandmother", "grandfather"))
+INSIDE = frozenset(
+    """forest meadow cave valley desert jungle garden orchard cornfield nest den castle library barn attic cellar tower
+    park river brook pond lake sea swamp ditch""".split()
+) | {"snow fort", "tide pool", "toy shop"}
+ON_TOP = frozenset("hill mountain path rock bridge farm beach island dock".split())
+HOURS = re.compile(
+    r"\b(?:day|night|morning|afternoon|evening|midnight|noon|dawn|dusk|sun(?:rise|set)|bedtime|winter|summer|spring|fall)\b"
+)
+TRIES = 400
+
+
+@dataclass(frozen=True)
+class Form:
+    """One form of topics: who or what may be its subject and partner, and its words (see forms.txt)."""
+
+    name: str
+    weight: float
+    subjects: frozenset[str]
+    partners: tuple[Noun, ...]
+    template: str
+
+
+def compose_topics(n: int, seed: int) -> list[str]:
+    """Compose `n` distinct topics, each theme in turn giving a subject; the same seed gives the same topics.
+
+    No two share both their form and their nouns. Each is 3 to 66 characters of lower-case ASCII. Raises ValueError
+    for a negative `n` and when the forms are used up.
+    """
+    if n < 0:
+        raise ValueError(f"the number of topics must not be negative, got {n}")
+    dice = Dice(seed)
+    decks = {theme: _Deck(members, dice) for theme, members in _themes().items()}
+    order: list[str] = []
+    topics: dict[str, None] = {}
+    used: set[tuple[str, ...]] = set()
+    failures = 0
+    while len(topics) < n:
+        order = order or dice.shuffle(list(decks))
+        made = _compose(decks[order.pop()].draw(), dice)
+        if made is None or made[0] in topics or made[1] in used:
+            failures += 1
+            if failures > TRIES * (n + 1):
+                raise ValueError(f"the forms give no {n} topics, only {len(topics)}")
+            continue
+        topics[made[0]] = None
+        used.add(made[1])
+    return list(topics)
+
+
+class _Deck:
+    """The nouns of one theme: each is drawn once before any comes again."""
+
+    def __init__(self, members: tuple[Noun, ...], dice: Dice) -> None:
+        self.members, self.dice = members, dice
+        self.left: list[Noun] = []
+
+    def draw(self) -> Noun:
+        self.left = self.left or self.dice.shuffle(self.members)
+        return self.left.pop()
+
+
+def _compose(subject: Noun, dice: Dice) -> tuple[str, tuple[str, ...]] | None:
+    """Compose one topic about `subject`, with its key (form and nouns); None if what was drawn does not do."""
+    open_forms, weights = _forms_of(subject.word)
+    form = dice.weighted(open_forms, weights)
+    partner = dice.choice(form.partners) if form.partners else None
+    if partner == subject:
+        return None
+    slots = _slots(form.template, subject, partner, dice)
+    if slots is None:
+        return None
+    text = fill(form.template, slots.__getitem__, dice).lower()
+    if len(HOURS.findall(text)) > 1:
+        return None
+    wanted = (subject,) if partner is None else (subject, partner)
+    if not SHORTEST <= len(text) <= LONGEST or read_topic(text).nouns != wanted:
+        return None
+    return text, (form.name, *(noun.word for noun in wanted))
+
+
+def _slots(template: str, subject: Noun, partner: Noun | None, dice: Dice) -> dict[str, str] | None:
+    """The words for a template's slots; None if the drawn phrase speaks of a person's pronoun, which nobody knows."""
+    slots = _naming(subject, "", dice) | {"who": "who" if subject.animate or subject.word in PERSONAL else "that"}
+    slots["adj"] = dice.choice(subject.adjectives)
+    if partner:
+        slots |= _naming(partner, "_p", dice) | {"owner": _owner(partner, dice)}
+    own = {"want": subject.wants, "trouble": subject.troubles, "do": subject.does, "did": subject.does}
+    for name, phrases in own.items():
+        if f"{{{name}}}" in template:
+            phrase = dice.choice(phrases).removeprefix("{it} ")
+            if subject.kind == "person" and re.search(r"\b(its?|itself|his|hers?|him)\b", phrase):
+                return None
+            phrase = re.sub(r"\{(its?|itself)\}", r"\1", phrase)
+            slots[name] = past(phrase) if name == "did" else phrase
+    return slots
+
+
+def _naming(noun: Noun, mark: str, dice: Dice) -> dict[str, str]:
+    """The slots that name a subject (`mark` '') or a partner ('_p'); fill() makes 'a' an 'an' where it must."""
+    adjective = dice.choice(noun.adjectives)
+    key = "p" if mark else "s"
+    return {
+        key: f"{noun.article} {noun.word}".strip(),
+        f"adj_{key}": f"{noun.article} {adjective} {noun.word}".strip(),
+        f"at{mark}": f"{_preposition(noun, dice)} the {noun.word}",
+        f"the{mark}": f"my {noun.word}" if noun.theme == "family" else f"the {noun.word}",
+        f"word{mark}": noun.word,
+        f"many{mark}": noun.plural,
+    }
+
+
+def _preposition(noun: Noun, dice: Dice) -> str:
+    """Where one is with a place: in the forest, on the hill, at the market; now and then near it."""
+    if dice.chance(0.3):
+        return "near"
+    return "in" if noun.word in INSIDE else "on" if noun.word in ON_TOP else "at"
+
+
+def _owner(noun: Noun, dice: Dice) -> str:
+    """Whose: grandpa's, my sister's, the king's, a pirate's."""
+    if noun.theme == "family":
+        return f"{noun.word}'s" if noun.word in BARE_KIN and dice.chance(0.6) else f"my {noun.word}'s"
+    return f"the {noun.word}'s" if dice.chance(0.6) else f"a {noun.word}'s"
+
+
+@cache
+def forms() -> tuple[Form, ...]:
+    """All forms, in the order of forms.txt."""
+    text = resources.files("gatsby_mlx.writers.house").joinpath("forms.txt").read_text(encoding="utf-8")
+    rows = [line.split(" | ") for line in text.splitlines() if line and not line.startswith("#")]
+    return tuple(_form(*(field.strip() for field in row)) for row in rows)
+
+
+def _form(name: str, weight: str, subjects: str, partners: str, template: str) -> Form:
+    counted = bool(re.search(r"\{(many|word)\}", template))
+    counted_partner = "{many_p}" in template
+    open_to = frozenset(noun.word for noun in _pool(subjects, counted))
+    return Form(name, float(weight), open_to, _pool(partners, counted_partner), template)
+
+
+def _pool(spec: str, counted: bool) -> tuple[Noun, ...]:
+    """The nouns that `spec` names: kinds, themes, groups, or '=' and words; `counted`: only those with a plural."""
+    if spec == "-":
+        return ()
+    if spec.startswith("="):
+        return tuple(nouns()[word] for word in spec[1:].split(",") if word in nouns())
+    names = [name for part in spec.split() for name in GROUPS.get(part, (part,))]
+    pool = (noun for noun in nouns().values() if "any" in names or noun.kind in names or noun.theme in names)
+    return tuple(noun for noun in pool if noun.article == "a" or not counted)
+
+
+@cache
+def _forms_of(word: str) -> tuple[tuple[Form, ...], tuple[float, ...]]:
+    fitting = tuple(form for form in forms() if word in form.subjects)
+    return fitting, tuple(form.weight for form in fitting)
+
+
+@cache
+def _themes() -> dict[str, tuple[Noun, ...]]:
+    found: dict[str, list[Noun]] = {}
+    for noun in nouns().values():
+        found.setdefault(noun.theme, []).append(noun)
+    return {theme: tuple(members) for theme, members in found.items()}

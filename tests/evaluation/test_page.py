@@ -1,0 +1,178 @@
+"""page: one file that loads nothing, escapes everything, and can be read by everyone."""
+
+import re
+from html.parser import HTMLParser
+from importlib import resources
+
+import pytest
+
+from gatsby_mlx import prime, text
+from gatsby_mlx.evaluation import dial as dials
+from gatsby_mlx.evaluation import page
+from gatsby_mlx.evaluation.corpus_dial import CorpusDial
+from gatsby_mlx.model.decode import Job, Story
+
+HOSTILE = "<script>alert(1)</script></svg></p>\"' & the green\n\nlight <img src=x onerror=y> GREEN  light"
+VOID = {"meta", "br", "hr", "img", "link", "input"}
+
+
+def story(level: int, own: str | None = None, seed: int = 7, run_on: str = "") -> Story:
+    text_ = own or "It was the green light. " * level + "The end."
+    return Story(Job(prime.build("a cat", level), seed), text_, "end" if level < 5 else "limit", len(text_), run_on)
+
+
+def report(**changes) -> page.Report:
+    stories = [story(level) for level in prime.LEVELS]
+    values = {
+        "title": "The light across the bay",
+        "facts": (("Corpus", "1,200 stories"), ("Model", "pocket & <small>")),
+        "metrics": [
+            {"event": e, "step": i, "chars": i * 4096, "loss": 4 / i, "story_loss": 4.1 / i, "story_bpc": 6 / i}
+            for i in range(1, 31)
+            for e in ("train", "eval")
+        ],
+        "corpus": (CorpusDial("house", (1.0, 3.0, 5.0, 8.0, 13.0), (1, 2, 3, 5, 8), (2, 4, 7, 11, 18), (9,) * 5),),
+        "dial": dials.measure(stories, [story(k, run_on="green") for k in prime.LEVELS]),
+        "stories": tuple(map(page.told, stories)),
+        "next_steps": (('gatsby tell "a cat" --green 5', "A story."),),
+    }
+    return page.Report(**{**values, **changes})
+
+
+class Reader(HTMLParser):
+    """Read a page, hold it to balanced tags, and gather its elements and text."""
+
+    def __init__(self, html: str):
+        super().__init__()
+        self.open, self.elements, self.said = [], [], []
+        self.feed(html)
+        self.close()
+        assert not self.open, self.open
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag, (tag, self.open)
+
+    def handle_data(self, data):
+        self.said.append(data)
+
+    def count(self, tag: str) -> int:
+        return sum(name == tag for name, _ in self.elements)
+
+
+def test_page_is_whole_and_loads_nothing():
+    html = page.render(report())
+    read = Reader(html)
+    assert not re.search(r"https?:|//[a-z]|url\((?!#)|@import|\bsrc=|<script|<link", html)
+    assert "default-src 'none'" in html
+    assert [read.count(tag) for tag in ("h1", "h2", "article", "figure", "table")] == [1, 6, 5, 3, 3]
+    assert page.render(report()) == html
+
+
+def test_page_can_be_read_by_everyone():
+    read = Reader(page.render(report()))
+    attributes = [a for _, a in read.elements]
+    assert ("html", {"lang": "en"}) in read.elements
+    ids = [a["id"] for a in attributes if "id" in a]
+    assert len(set(ids)) == len(ids)
+    for tag, a in read.elements:
+        if tag == "svg":
+            assert a.get("aria-hidden") == "true" or (a["role"] == "img" and a["aria-label"])
+        if tag == "section":
+            assert a["aria-labelledby"] in ids
+        if tag == "th":
+            assert a["scope"] in ("row", "col")
+    assert read.count("caption") == read.count("table")
+
+
+def test_every_mention_is_marked_and_a_cut_story_is_said_to_be_cut():
+    html = page.render(report())
+    assert html.count("<mark>") == sum(prime.LEVELS)
+    assert html.count("had not come to its end") == 1
+    assert "1 mention of the light" in html and "5 mentions of the light" in html
+    assert "Asked each time for <em>a cat</em>" in html
+    apart = page.Report("Seeds apart", stories=[page.told(story(k, seed=k)) for k in prime.LEVELS])
+    assert "Asked each time" not in page.render(apart)
+
+
+@pytest.mark.parametrize("where", ["story", "topic", "finish", "title", "lede", "facts", "writer", "next"])
+def test_hostile_text_is_escaped(where):
+    told = page.Told(
+        3,
+        HOSTILE if where == "topic" else "a cat",
+        1,
+        HOSTILE if where == "story" else "x",
+        HOSTILE if where == "finish" else "end",
+    )
+    house = report().corpus[0]
+    hostile = CorpusDial(HOSTILE, house.means, house.fewest, house.most, house.n)
+    without_plots = {"metrics": (), "corpus": (), "dial": None}
+    changes = {
+        "title": {"title": HOSTILE},
+        "lede": {"lede": HOSTILE},
+        "facts": {"facts": ((HOSTILE, HOSTILE),)},
+        "writer": {"corpus": (hostile, hostile)},
+        "next": {"next_steps": ((HOSTILE, HOSTILE),)},
+    }.get(where, {"stories": (told,)})
+    html = page.render(report(**without_plots | changes))
+    read = Reader(html)
+    assert "<script" not in html and "<img" not in html
+    assert "alert(1)" in "".join(read.said)
+    assert read.count("img") == read.count("script") == 0 and read.count("style") == 1
+    assert not any(name.startswith("on") for _, attributes in read.elements for name in attributes)
+
+
+def test_mark_keeps_the_text_and_marks_what_is_counted():
+    marked = page.mark(HOSTILE)
+    assert marked.count("<mark>") == text.count_mentions(HOSTILE) == 2
+    assert "".join(Reader(marked).said) == HOSTILE
+    assert page.mark("green lamp") == "green lamp"
+
+
+def test_what_is_not_given_is_not_shown():
+    read = Reader(page.render(page.Report("Only a title")))
+    assert [read.count(tag) for tag in ("h1", "h2", "section")] == [1, 0, 0]
+    html = page.render(report(corpus=(), metrics=[{"event": "eval", "chars": 1, "loss": 2.0}]))
+    Reader(html)
+    assert "diamonds" not in html and "How it learnt" in html
+    assert "How it learnt" not in page.render(report(metrics=[{"event": "eval", "chars": 1, "loss": float("nan")}]))
+
+
+def test_long_runs_get_a_short_table_with_best_and_last():
+    rows = [{"event": "eval", "chars": i, "loss": 2 + (i - 70) ** 2 / 1e4, "story_loss": None} for i in range(1, 101)]
+    table = page.render(page.Report("A long run", metrics=rows))
+    assert "70 (best)" in table and ">100<" in table and table.count("<tr>") <= page.LOSS_ROWS + 3
+
+
+def luminance(colour: str) -> float:
+    channels = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def contrast(a: str, b: str) -> float:
+    """Return the contrast ratio of two colours, 1 to 21 (WCAG 2.2, definition of contrast ratio)."""
+    high, low = sorted((luminance(a), luminance(b)), reverse=True)
+    return (high + 0.05) / (low + 0.05)
+
+
+@pytest.mark.parametrize("scheme", [0, 1])
+def test_contrast_is_aa_in_both_schemes(scheme):
+    css = resources.files("gatsby_mlx.evaluation").joinpath("page.css").read_text("utf-8")
+    block = re.findall(r":root \{(.*?)\}", css, re.DOTALL)[scheme]
+    c = dict(re.findall(r"--([a-z-]+): (#[0-9a-f]{6});", block))
+    for below in ("paper", "card"):
+        for over in ("ink", "soft", "light"):
+            assert contrast(c[over], c[below]) >= 4.5, (over, below)
+        for over in ("plot-light", "plot-soft"):
+            assert contrast(c[over], c[below]) >= 3, (over, below)
+    assert contrast(c["light"], c["halo"]) >= 4.5
+    for over in ("#e7e5d8", "#c3cbc4", "#8fa39b"):
+        assert over in css and contrast(over, c["night"]) >= 4.5

@@ -1,0 +1,111 @@
+"""stats: known values by hand, and what must hold of any data."""
+
+import math
+
+import numpy as np
+import pytest
+
+from gatsby_mlx.evaluation import stats
+
+
+def data(seed: int = 0, topics: int = 40, repeats: int = 3) -> dict[str, list[float]]:
+    """Return values whose topics differ more than the stories within one."""
+    rng = np.random.Generator(np.random.Philox(seed))
+    return {f"topic {i}": list(3 + rng.normal(0, 2) + rng.normal(0, 0.5, repeats)) for i in range(topics)}
+
+
+def test_bootstrap_mean_is_the_mean_and_lies_in_its_interval():
+    values = data()
+    mean, low, high = stats.bootstrap_mean(values)
+    assert mean == pytest.approx(np.mean([v for own in values.values() for v in own]))
+    assert low < mean < high
+
+
+def test_bootstrap_mean_has_the_width_of_the_cluster_formula():
+    values = data(topics=100)
+    _, low, high = stats.bootstrap_mean(values, n=4000)
+    topic_means = [np.mean(own) for own in values.values()]
+    expected = 2 * 1.96 * np.std(topic_means) / math.sqrt(len(values))
+    assert high - low == pytest.approx(expected, rel=0.06)
+    # Taking the stories for independent would give an interval far too narrow.
+    pooled = [v for own in values.values() for v in own]
+    assert high - low > 1.5 * 2 * 1.96 * np.std(pooled) / math.sqrt(len(pooled))
+
+
+def test_bootstrap_mean_covers_the_truth_about_19_times_in_20():
+    covered = [low <= 3 <= high for _, low, high in (stats.bootstrap_mean(data(s), n=400) for s in range(200))]
+    assert 0.88 <= np.mean(covered) <= 0.99
+
+
+def test_bootstrap_mean_is_the_same_whatever_the_order_and_changes_with_the_seed():
+    values = data()
+    backwards = dict(reversed(values.items()))
+    assert stats.bootstrap_mean(values) == stats.bootstrap_mean(backwards)
+    assert stats.bootstrap_mean(values) != stats.bootstrap_mean(values, seed=1)
+
+
+def test_bootstrap_mean_weighs_stories_not_topics():
+    assert stats.bootstrap_mean({"a": [0.0], "b": [3.0, 3.0, 3.0]}).mean == 2.25
+
+
+def test_bootstrap_mean_of_one_topic_has_no_interval_and_of_equal_topics_no_width():
+    mean, low, high = stats.bootstrap_mean({"a": [1, 2, 3]})
+    assert mean == 2 and math.isnan(low) and math.isnan(high)
+    assert stats.bootstrap_mean({"a": [2], "b": [2, 2]}) == (2, 2, 2)
+
+
+@pytest.mark.parametrize("values", [{}, {"a": []}])
+def test_bootstrap_mean_refuses_nothing(values):
+    with pytest.raises(ValueError, match="one topic or more"):
+        stats.bootstrap_mean(values)
+
+
+def test_ranks_share_the_mean_of_tied_places():
+    assert stats.ranks([30, 10, 20, 20, 20]).tolist() == [5, 1, 3, 3, 3]
+    assert stats.ranks([7, 5, 7]).tolist() == [2.5, 1, 2.5]
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "expected"),
+    [
+        ([1, 2, 3, 4, 5], [2, 4, 8, 16, 32], 1),
+        ([1, 2, 3, 4, 5], [5, 4, 3, 2, 1], -1),
+        # Wikipedia's example of IQ and hours of television: -29/165.
+        ([106, 100, 86, 101, 99, 103, 97, 113, 112, 110], [7, 27, 2, 50, 28, 29, 20, 12, 6, 17], -29 / 165),
+        # With ties, by hand: ranks 1.5 1.5 3.5 3.5 and 1 2.5 2.5 4; 3 / sqrt(4 * 4.5).
+        ([1, 1, 2, 2], [0, 1, 1, 3], 3 / math.sqrt(18)),
+        ([1, 2, 3], [4, 4, 4], 0),
+    ],
+)
+def test_spearman_of_known_values(x, y, expected):
+    assert stats.spearman(x, y) == pytest.approx(expected)
+
+
+def test_spearman_sees_order_alone():
+    rng = np.random.Generator(np.random.Philox(3))
+    x, y = rng.integers(1, 6, 200), rng.integers(0, 12, 200)
+    rho = stats.spearman(list(x), list(y))
+    assert -1 <= rho <= 1
+    assert stats.spearman(list(y), list(x)) == pytest.approx(rho)
+    assert stats.spearman(list(x), list(np.exp(y / 3))) == pytest.approx(rho)
+    assert stats.spearman(list(x), list(-y)) == pytest.approx(-rho)
+    with pytest.raises(ValueError, match="one length"):
+        stats.spearman([1, 2], [1])
+
+
+def test_auc_is_the_share_of_pairs_won_ties_half():
+    rng = np.random.Generator(np.random.Philox(5))
+    for _ in range(20):
+        a, b = rng.integers(0, 6, 17).tolist(), rng.integers(1, 8, 11).tolist()
+        pairs = [(y > x) + 0.5 * (y == x) for x in a for y in b]
+        assert stats.auc(a, b) == pytest.approx(np.mean(pairs))
+        assert stats.auc(a, b) + stats.auc(b, a) == pytest.approx(1)
+    assert stats.auc([1, 1], [2, 3]) == 1 and stats.auc([1, 2], [1, 2]) == 0.5
+    with pytest.raises(ValueError, match="a value"):
+        stats.auc([], [1])
+
+
+def test_adjacent_auc_and_strictly_rising():
+    assert stats.adjacent_auc([[1], [2], [2], [1]]) == [1, 0.5, 0]
+    assert stats.strictly_rising([1, 2, 3]) and not stats.strictly_rising([1, 2, 2])
+    assert not stats.strictly_rising([1, math.nan, 3])

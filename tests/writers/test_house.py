@@ -1,0 +1,213 @@
+"""The house writer keeps its promises on a thousand stories and on topics nobody composed."""
+
+import hashlib
+import re
+
+import pytest
+
+from gatsby_mlx import text
+from gatsby_mlx.writers.house import NAMES, compose_topics, sentences, write_story
+from gatsby_mlx.writers.house.grammar import Dice, article, capital, fill, ing, participle, past
+from gatsby_mlx.writers.house.lexicon import nouns
+from gatsby_mlx.writers.house.story import BEATS, MENTIONS
+from gatsby_mlx.writers.house.topics import read_topic
+from gatsby_mlx.writers.house.voice import hero_pronoun
+
+BANDS = {1: (1, 2), 2: (3, 4), 3: (5, 7), 4: (8, 10), 5: (11, 14)}
+FOREIGN = (
+    "my grandmother's bicycle",
+    "two cats on the moon",
+    "the last cookie",
+    "what the otter heard",
+    "x y z",
+    "a green frog in a green pond",
+    "a green light",
+    "a green light and a green light in a green, green field",
+    "HELLO world 77",
+    "a {name} with (choices|slots) {he}",
+    'the "quoted" day. It ended! Why?',
+    "an extraordinarily long topic about a hippopotamus who never, ever wanted to dance",
+    "caf\u00e9 \u00e0 la carte",
+    "42",
+    "a girl who forgets her homework",
+    "learning to swim",
+    "the night nobody slept",
+    "three blind mice racing a red train",
+    "sisters",
+)
+
+
+def thousand() -> list[tuple[str, str, int, str]]:
+    """Stories of 200 topics at all five levels: (topic, name, level, story)."""
+    return [
+        (topic, name, level, write_story(topic, name, level, i))
+        for i, topic in enumerate(compose_topics(200, 1925))
+        for level in MENTIONS
+        for name in [NAMES[(5 * i + 7 * level) % len(NAMES)]]
+    ]
+
+
+@pytest.fixture(scope="module")
+def stories() -> list[tuple[str, str, int, str]]:
+    return thousand()
+
+
+def check_form(topic: str, name: str, level: int, story: str) -> None:
+    """What holds of every story, whatever its topic."""
+    where = f"{topic!r} {name} {level}:\n{story}"
+    assert 80 <= len(text.words(story)) <= 170 and len(story) <= 900, where
+    assert text.ends_in_sentence(story), where
+    low, high = BANDS[level]
+    assert low <= text.count_mentions(story) <= high, where
+    assert all(part and part == part.strip() and "\n" not in part for part in story.split("\n\n")), where
+    assert 1 <= story.count("\n\n") + 1 <= 4, where
+    assert story.replace("\n", "").isascii() and story.replace("\n", "").isprintable(), where
+    assert not re.search(r"[{}()|\[\]]|  | [,.;:!?]|[,;:][.!?]|\.\.|,,", story), where
+    assert not re.search(r"green(?!\s+light)", story, re.IGNORECASE), where
+    assert name in " ".join(text.sentences(story)[:2]), where
+    assert story.count('"') % 2 == 0, where
+
+
+def test_house_stories_keep_their_form(stories):
+    for topic, name, level, story in stories:
+        check_form(topic, name, level, story)
+
+
+def test_house_documents_fit_into_a_thousand_characters(stories):
+    for topic, _, _, story in stories:
+        assert len(topic) + len(story) + 62 <= 1000, topic
+
+
+def test_house_mentions_are_those_of_the_level_and_rise_within_a_topic(stories):
+    for start in range(0, len(stories), 5):
+        counts = [text.count_mentions(story) for *_, story in stories[start : start + 5]]
+        assert counts == sorted(set(counts)), stories[start][0]
+        assert all(n in dict(MENTIONS[level]) for level, n in enumerate(counts, 1)), counts
+
+
+def test_house_first_sentence_holds_every_content_word_of_the_topic(stories):
+    for topic, _, _, story in stories:
+        assert text.names_topic(topic, text.sentences(story)[0], every=True), (topic, story)
+
+
+def test_house_names_the_topic_again_later(stories):
+    late = [text.names_topic(topic, story[len(story) // 3 :]) for topic, _, _, story in stories]
+    assert sum(late) / len(late) > 0.8
+
+
+def test_house_grammar_of_articles_and_pronouns(stories):
+    for topic, _, _, story in stories:
+        assert not re.search(r"\b[Aa] [aeio]\w+", re.sub(r"\b[Aa] (?:one|once|eu)", "", story)), (topic, story)
+        assert not re.search(r"\b[Aa]n [^aeiouhx\W]", story), (topic, story)
+        assert not re.search(r"\b(?:a|an|the) (?:a|an|the)\b", story, re.IGNORECASE), (topic, story)
+        assert not re.search(r"\b(?:they|you|we) was\b", story, re.IGNORECASE), (topic, story)
+        assert not re.search(r"(?:^|[.!?] |\n)\"?[a-z]", story), (topic, story)
+
+
+def test_house_varies_its_sentences(stories):
+    told = [sentence for *_, story in stories for sentence in text.sentences(story)]
+    assert len(set(told)) / len(told) > 0.7
+    firsts = [text.sentences(story)[0] for *_, story in stories]
+    assert len(set(firsts)) / len(firsts) > 0.9
+
+
+def test_house_is_the_same_everywhere():
+    told = "\n".join(
+        write_story(topic, "Nora", level, 7)
+        for topic in ("a dog and a balloon", "grandpa's boat")
+        for level in MENTIONS
+    )
+    assert hashlib.sha256(told.encode()).hexdigest()[:16] == "deb769b132c1adbd"
+
+
+def test_house_depends_on_every_argument():
+    told = {
+        write_story(t, n, v, s)
+        for t in ("a lost kitten", "the moon")
+        for n in ("Nora", "Tom")
+        for v in (1, 5)
+        for s in (1, 2)
+    }
+    assert len(told) == 16
+
+
+@pytest.mark.parametrize("topic", FOREIGN)
+def test_house_writes_about_any_topic(topic):
+    for level in MENTIONS:
+        for seed in range(4):
+            check_form(topic, "Nora", level, write_story(topic, "Nora", level, seed))
+
+
+@pytest.mark.parametrize("level", [0, 6, -1, "3", None, 2.5])
+def test_house_refuses_other_levels(level):
+    with pytest.raises(ValueError, match="level"):
+        write_story("a lost kitten", "Nora", level, 1)
+
+
+def test_house_takes_unknown_names():
+    assert hero_pronoun("Zebulon") == hero_pronoun("Zebulon")
+    assert {hero_pronoun(name) for name in ("Abe", "Bea", "Cal", "Dot", "Eli", "Fay", "Gil", "Hal")} == {"she", "he"}
+    check_form("a lost kitten", "Zebulon", 3, write_story("a lost kitten", "Zebulon", 3, 1))
+
+
+def test_house_names_are_enough_and_simple():
+    assert len(NAMES) == len(set(NAMES)) >= 40
+    assert all(re.fullmatch(r"[A-Z][a-z]{1,7}", name) and name.lower() not in nouns() for name in NAMES)
+
+
+def test_house_light_lines_hold_the_light():
+    roles = {role for beats in BEATS.values() for line in beats for role in re.findall(r"\b[A-Z]+\b", line)} | {"SHORT"}
+    for role in roles:
+        lines = sentences.lines(f"light_{role.lower()}")
+        assert len(lines) >= 20, role
+        many = [line for line in lines if text.count_mentions(line) != 1]
+        assert role in ("SHORT", "LAST", "CALL", "BREAK") or not many, many
+        assert all(text.count_mentions(line) for line in lines), role
+
+
+def test_house_beats_add_up_to_their_mentions():
+    for (level, mentions), plans in BEATS.items():
+        for plan in plans:
+            lights = len(re.findall(r"\b[A-Z]+\b", plan))
+            assert lights < mentions - 4 if level == 5 else lights == mentions, plan
+            assert not re.search(r"[A-Z]\?", plan), plan
+
+
+def test_house_sentences_have_no_other_green_and_balanced_slots():
+    for file in sentences.roles():
+        for line in sentences.lines(file):
+            assert not re.search(r"green(?!\s+light)", line), line
+            assert line.count("{") == line.count("}") and line.count("(") == line.count(")"), line
+
+
+@pytest.mark.parametrize(
+    ("base", "was", "being", "been"),
+    [
+        ("sit in the sun", "sat in the sun", "sitting in the sun", "sat in the sun"),
+        ("hop and sing", "hopped and sang", "hopping and singing", "hopped and sung"),
+        ("carry it home", "carried it home", "carrying it home", "carried it home"),
+        ("be brave", "was brave", "being brave", "been brave"),
+        ("tie a bow", "tied a bow", "tying a bow", "tied a bow"),
+        ("forget", "forgot", "forgetting", "forgotten"),
+    ],
+)
+def test_house_verbs(base, was, being, been):
+    assert (past(base), ing(base), participle(base)) == (was, being, been)
+
+
+def test_house_articles_and_capitals():
+    assert [article(word) for word in ("owl", "unicorn", "hour", "umbrella", "one-eyed cat", "ukulele")] == [
+        "an",
+        "a",
+        "an",
+        "an",
+        "a",
+        "a",
+    ]
+    assert capital('"come here"') == '"Come here"'
+    assert fill("{x} saw a (owl) .", {"x": "she"}.__getitem__, Dice(1)) == "She saw an owl."
+
+
+def test_house_reads_back_the_nouns_it_composed():
+    for topic in compose_topics(50, 3):
+        assert read_topic(topic).nouns
