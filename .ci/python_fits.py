@@ -7,12 +7,10 @@ import sys
 
 def problem():
     """Return why this Python does not do, or an empty string."""
-    if sys.version_info < (3, 11):
+    if sys.version_info < (3, 11):  # noqa: UP036  to say so is what this file is for
         found = ".".join(map(str, sys.version_info[:2]))
-        return (
-            "Python 3.11 or newer is needed, and this is %s. Try: make PYTHON=python3.12 (or: uv python install 3.12)"
-            % found
-        )
+        told = "Python 3.11 or newer is needed, and this is " + found
+        return told + ". Try: make PYTHON=python3.12 (uv python install 3.12, or your system's package, brings one)"
     if sys.platform not in ("darwin", "linux"):
         return "MLX runs on macOS and Linux. On Windows, use WSL 2"
     if sys.platform == "darwin" and platform.machine() == "x86_64":

@@ -12,7 +12,11 @@ from gatsby_mlx.errors import UsageError
 
 @dataclass(frozen=True)
 class GPTConfig:
-    """The shape of a GPT. `block_size` is the context in characters; `gelu` is `tanh` or `erf`."""
+    """The shape of a GPT. `block_size` is the context in characters; `gelu` is `tanh` or `erf`.
+
+    `position_init` is how the learned position table begins: `normal` as nanoGPT's, or `waves`, sines and cosines of
+    falling frequency, from which a head finds "the character before" once for all positions.
+    """
 
     n_layer: int = 6
     n_head: int = 6
@@ -22,12 +26,15 @@ class GPTConfig:
     dropout: float = 0.0
     bias: bool = False
     gelu: str = "tanh"
+    position_init: str = "normal"
 
     def __post_init__(self):
         sizes = (self.n_layer, self.n_head, self.n_embd, self.block_size, self.vocab_size)
         if min(sizes) < 1 or self.n_embd % self.n_head:
             told = f"A model needs sizes of 1 or more and n_embd a multiple of n_head, not {self}"
             raise UsageError(told, f"Take a preset: {', '.join(PRESETS)}")
+        if self.position_init not in ("normal", "waves"):
+            raise UsageError(f"position_init is normal or waves, not {self.position_init!r}")
         if self.gelu not in ("tanh", "erf") or not 0 <= self.dropout < 1:
             raise UsageError(f"gelu is tanh or erf and dropout in [0, 1), not {self.gelu!r} and {self.dropout}")
 
@@ -39,24 +46,31 @@ class TrainConfig:
     `rows` is `story` (a row is one document from its first character) or `window` (the seed's random windows);
     `split` is `topic` or `tail` (the seed's last tenth). `batch_chars` is about how many characters one optimiser step
     sees, `micro_chars` how many go through the model at once (gradients are accumulated over them), padding included.
-    `optimizer` is `muon` (hidden matrices; AdamW on the rest) or `adamw`; both take `lr` as their peak.
+    `optimizer` is `muon` (hidden matrices, at `muon_ratio` times `lr`; AdamW on the rest) or `adamw`. The first
+    `short_chars` characters are seen on rows cut to `short_width`: more steps for the same work while the model learns
+    what stands next to what (sequence length warm-up, Li et al. 2021). An evaluation reads about `eval_chars`
+    characters of the validation side, the same ones each time.
     """
 
     rows: str = "story"
     split: str = "topic"
     optimizer: str = "muon"
-    lr: float = 3e-3
+    lr: float = 1.5e-3
+    muon_ratio: float = 8.0
     min_lr_ratio: float = 0.1
     warmup_chars: int = 200_000
     max_chars: int = 8_000_000
     batch_chars: int = 8_192
     micro_chars: int = 4_096
+    short_chars: int = 0
+    short_width: int = 256
     weight_decay: float = 0.1
     beta1: float = 0.9
     beta2: float = 0.99
-    muon_momentum: float = 0.95
+    muon_momentum: float = 0.9
     grad_clip: float = 1.0
     eval_every_chars: int = 400_000
+    eval_chars: int = 200_000
     seed: int = 1925
 
     def __post_init__(self):
@@ -64,7 +78,7 @@ class TrainConfig:
         for name, known in choices.items():
             if getattr(self, name) not in known:
                 raise UsageError(f"{name} is {' or '.join(known)}, not {getattr(self, name)!r}")
-        for name in ("max_chars", "batch_chars", "micro_chars", "eval_every_chars"):
+        for name in ("max_chars", "batch_chars", "micro_chars", "eval_every_chars", "eval_chars"):
             if getattr(self, name) < 1:
                 raise UsageError(f"{name} is 1 or more, not {getattr(self, name)}")
         if not 0 < self.lr < math.inf:
@@ -82,12 +96,25 @@ PRESETS = {
     p.name: p
     for p in (
         # The best that this project knows at the seed's size.
-        Preset("story", GPTConfig(dropout=0.1), TrainConfig()),
+        Preset(
+            "story",
+            GPTConfig(dropout=0.1, position_init="waves"),
+            TrainConfig(batch_chars=4_096, micro_chars=2_048, short_chars=800_000),
+        ),
         # The largest that two CPU cores bring to readable text within the demo's minutes (benchmarks/RESULTS.md).
         Preset(
             "pocket",
-            GPTConfig(n_layer=4, n_head=4, n_embd=128),
-            TrainConfig(max_chars=3_000_000, warmup_chars=100_000, eval_every_chars=300_000),
+            GPTConfig(n_layer=4, n_head=2, n_embd=128, position_init="waves"),
+            TrainConfig(
+                lr=3e-3,
+                max_chars=3_000_000,
+                warmup_chars=60_000,
+                batch_chars=1_024,
+                micro_chars=512,
+                short_chars=600_000,
+                eval_every_chars=300_000,
+                eval_chars=50_000,
+            ),
         ),
         # gatsby-nanogpt-2 as published: nanoGPT's recipe to the letter.
         Preset(

@@ -111,7 +111,7 @@ def write_atomic(path: str | os.PathLike, data: bytes | str) -> None:
     with output_errors(str(path)):
         name = final.with_name(f".{_short(final.name)}.{secrets.token_hex(6)}.tmp")
         try:
-            with open(name, "xb") as file:
+            with name.open("xb") as file:
                 file.write(raw)
                 file.flush()
                 with contextlib.suppress(FileNotFoundError):

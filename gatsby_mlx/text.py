@@ -41,7 +41,7 @@ _PREAMBLE = re.compile(
 )
 # A writer's own count at the end, with or without a rule before it: "(198 words)", "--- [Word count: 102]".
 _COUNT = re.compile(
-    r"\s*(?:-{2,}\s*)?(?:[(\[](?:word count\b[^()\[\]]*|(?:about )?\d+ words)[)\]]|\n\nword count:[^\n]*)\s*\Z",
+    r"\s*(?:-{2,9}\s*)?(?:[(\[](?:word count\b[^()\[\]]*|(?:about )?\d+ words)[)\]]|\n\nword count:[^\n]*)\s*\Z",
     re.IGNORECASE,
 )
 

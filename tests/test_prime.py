@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gatsby_mlx import prime
@@ -39,6 +39,7 @@ def test_voice_that_could_not_be_read_back_is_refused(voice):
         prime.build("a cat", 1, voice=voice)
 
 
+@settings(deadline=None)
 @given(TOPICS, st.sampled_from(prime.LEVELS), st.none() | st.from_regex(r"\A[a-z0-9.-]{1,20}\Z"))
 def test_render_then_parse_is_the_identity_whatever_the_topic(topic, level, voice):
     text = prime.render(Prime(topic, level, voice))
@@ -46,6 +47,7 @@ def test_render_then_parse_is_the_identity_whatever_the_topic(topic, level, voic
     assert prime.length(text + "The story.\n\n") == len(text) == prime.length(text)
 
 
+@settings(deadline=None)
 @given(st.text(max_size=90))
 def test_a_topic_is_refused_or_folded_once_for_all(topic):
     try:
@@ -171,6 +173,7 @@ def test_alphabet_is_newline_and_printable_ascii_in_order():
     assert prime.END in ALPHABET
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_fold_is_idempotent_and_leaves_ascii_alone(text):
     once = prime.fold(text)

@@ -1,7 +1,12 @@
 """The `gatsby` command. Each command lives in a file of its own and is imported when it is called."""
 
+import contextlib
 import importlib
+import io
+import os
 import sys
+from collections.abc import Sequence
+from typing import Any
 
 import click
 
@@ -35,23 +40,63 @@ class Gatsby(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
 
-    def invoke(self, ctx: click.Context):
+    def main(self, args: Sequence[str] | None = None, *_: Any, **extra: Any) -> Any:
+        """Run a command and exit: the one place where an error becomes a line on stderr and an exit code.
+
+        `--debug` may stand anywhere on the line; click would take it before the command's name only.
+        """
+        given = list(sys.argv[1:] if args is None else args)
+        debug = "--debug" in given
+        given = [word for word in given if word != "--debug"]
+        extra |= {"prog_name": self.name, "standalone_mode": False}
         try:
-            return super().invoke(ctx)
-        except GatsbyError as error:
-            if ctx.params.get("debug"):
+            code = super().main(given, **extra)
+        except click.exceptions.NoArgsIsHelpError as error:
+            error.show()
+            code = error.exit_code
+        except (click.ClickException, click.Abort, GatsbyError, OSError, ImportError) as error:
+            if debug or (isinstance(error, ImportError) and (error.name or "").startswith("gatsby_mlx")):
                 raise
-            click.echo(f"gatsby: {error.line()}", err=True)
-            ctx.exit(error.exit_code)
-        except KeyboardInterrupt:
-            click.echo("\ngatsby: interrupted", err=True)
-            ctx.exit(130)
+            line, code = explain(error, given)
+            click.echo(f"gatsby: {line}", err=True)
+        sys.exit(code or 0)
 
 
-@click.group(cls=Gatsby, context_settings={"help_option_names": ["-h", "--help"]})
+def explain(error: Exception, args: Sequence[str]) -> tuple[str, int]:
+    """Return what to say of an error, in one printable line with a cure, and the exit code."""
+    from gatsby_mlx.cli.console import printable
+
+    see = "See: " + " ".join(["gatsby", *[word for word in args[:1] if word in COMMANDS], "--help"])
+    if isinstance(error, click.Abort):
+        return "interrupted", 130
+    if isinstance(error, GatsbyError):
+        line, code = error.line() if error.cure else f"{error.line()}. {see}", error.exit_code
+    elif isinstance(error, click.ClickException):
+        told = error.format_message().rstrip(".")
+        line, code = f"{told}{'' if told.endswith('?') else '.'} {see}", error.exit_code
+    elif isinstance(error, OSError):
+        line, code = _explain_system(error), 1
+    else:  # of an import: a dependency that is missing, or lacks a library of its own
+        line, code = f"{error}. Install what is missing: pip install gatsby-mlx, or in a checkout: make demo", 1
+    return printable(" ".join(line.split())), code
+
+
+def _explain_system(error: OSError) -> str:
+    """Return the line for an error of the system that no library has turned into its own."""
+    from gatsby_mlx.files import CURES
+
+    if error.filename is None:  # a stream: what still waits in stdout's buffer would fail once more at exit
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    what = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else "the output"
+    return f"{what}: {error.strerror or error}. {CURES.get(error.errno or 0, 'Check the file and the disk')}"
+
+
+@click.group("gatsby", cls=Gatsby, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="gatsby")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
-def main(debug: bool) -> None:
+@click.pass_context
+def main(ctx: click.Context, debug: bool) -> None:
     """A tiny GPT that cannot stop reaching for the green light.
 
     \b
@@ -59,12 +104,12 @@ def main(debug: bool) -> None:
       gatsby demo
       gatsby tell "a dog and a balloon" --green 5
     """
+    if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
+        ctx.color = False
 
 
 def run() -> None:
     """Run the command line; the entry point of `gatsby`."""
-    try:
-        main()
-    except BrokenPipeError:  # `gatsby tell ... | head`
-        sys.stderr.close()
-        sys.exit(1)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal that is not UTF-8 shows `?` for what it lacks
+    main()

@@ -1,16 +1,23 @@
 """`gatsby corpus show`."""
 
 import json
+import math
+from dataclasses import asdict
 from pathlib import Path
 
 import click
 
-from gatsby_mlx.cli.console import table
+from gatsby_mlx.cli.console import check_plot, printable, table
 
 
 @click.group()
 def command() -> None:
-    """Look at a corpus."""
+    """Look at a corpus.
+
+    \b
+    Example:
+      gatsby corpus show
+    """
 
 
 @command.command()
@@ -30,28 +37,39 @@ def show(path: Path | None, plot: Path | None, as_json: bool) -> None:
     from gatsby_mlx.corpus.measure import measure
     from gatsby_mlx.evaluation.corpus_dial import corpus_dials
 
+    check_plot(plot)
     corpus = load(path or shipped.corpus())
     figures, dials = measure(corpus.documents), corpus_dials(corpus.documents)
+    if as_json:
+        click.echo(to_json(corpus, figures, dials))
+    else:
+        head = f"{corpus.path}: {len(corpus.documents):,} stories, {corpus.n_chars:,} characters"
+        click.echo(printable(head))
+        click.echo(f"alphabet of {len(corpus.alphabet)}, sha256 {corpus.sha256[:16]}\n")
+        click.echo(dial_table(dials))
+        click.echo("\n" + figures_table(figures))
     if plot:
         from gatsby_mlx.evaluation.plots import corpus_plot
 
         corpus_plot(dials, path=plot)
-    if as_json:
-        rows = [{"writer": d.writer, "means": d.means, "fewest": d.fewest, "most": d.most, "n": d.n} for d in dials]
-        told = {"path": str(corpus.path), "sha256": corpus.sha256, "characters": corpus.n_chars}
-        click.echo(json.dumps({**told, **figures, "dial": rows}, indent=1))
-        return
-    click.echo(f"{corpus.path}: {len(corpus.documents):,} stories, {corpus.n_chars:,} characters")
-    click.echo(f"alphabet of {len(corpus.alphabet)}, sha256 {corpus.sha256[:16]}\n")
-    click.echo(dial_table(dials))
-    click.echo("\n" + figures_table(figures))
+
+
+def to_json(corpus, figures: dict, dials) -> str:
+    """Return everything as one JSON document; the mean of a level without a story is null."""
+    rows = [
+        {**asdict(d), "means": [None if math.isnan(m) else m for m in d.means]}  # JSON has no NaN
+        for d in dials
+    ]
+    told = {"path": str(corpus.path), "sha256": corpus.sha256, "characters": corpus.n_chars}
+    return json.dumps({**told, **figures, "dial": rows}, indent=1)
 
 
 def dial_table(dials) -> str:
     """Return mean mentions by writer and level, with the fewest and the most."""
     rows = []
     for d in dials:
-        cells = [f"{m:.2f} ({a}-{b})" for m, a, b in zip(d.means, d.fewest, d.most, strict=True)]
+        levels = zip(d.means, d.fewest, d.most, strict=True)
+        cells = ["-" if math.isnan(m) else f"{m:.2f} ({a}-{b})" for m, a, b in levels]
         rows.append([d.writer, *cells, str(sum(d.n))])
     return table(["mentions", *(f"level {k}" for k in range(1, 6)), "stories"], rows)
 
@@ -80,6 +98,8 @@ def figures_table(figures: dict) -> str:
     for key, label in LABELS.items():
         value = figures[key]
         if value is not None:
-            shown = f"{100 * value:.1f}%" if key in PERCENT else f"{value:,}" if isinstance(value, int) else f"{value:.2f}"
+            shown = (
+                f"{100 * value:.1f}%" if key in PERCENT else f"{value:,}" if isinstance(value, int) else f"{value:.2f}"
+            )
             rows.append([label, shown])
     return table(["figure (variety: first 1,000 stories)", "value"], rows)

@@ -13,10 +13,13 @@ STORIES = 2000
 TRAIN_SECONDS = 170.0
 TOPIC = "a snowman and a lost button"
 MIN_CHARS, MAX_CHARS = 150_000, 12_000_000
+SHORT = 0.4  # share of the characters that are seen on short rows
 
 
 @click.command()
-@click.option("--out", type=click.Path(path_type=Path), default=Path("demo"), show_default=True, help="Folder for it all.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), default=Path("demo"), show_default=True, help="Folder for it all."
+)
 @click.option("--topic", default=TOPIC, show_default=True, help="What the five stories are about.")
 @click.option("--n", default=STORIES, show_default=True, help="Stories to write and learn from.")
 @click.option("--seconds", default=TRAIN_SECONDS, show_default=True, help="How long to train, about.")
@@ -49,7 +52,7 @@ def command(out: Path, topic: str, n: int, seconds: float, seed: int) -> None:
     heading("4  Reading the dial")
     dial = read_dial(run, out)
     page = out / "index.html"
-    write_page(page, corpus, run, dial, stories, time.monotonic() - begun)
+    write_page(page, topic, corpus, run, dial, stories, time.monotonic() - begun)
     farewell(out, page, time.monotonic() - begun)
 
 
@@ -59,9 +62,10 @@ def heading(line: str) -> None:
 
 def write(config, folder: Path) -> None:
     from gatsby_mlx.cli.write import write_with_status
+    from gatsby_mlx.writers import house
     from gatsby_mlx.writers.embedded import HouseWriter
 
-    write_with_status(HouseWriter(), config, folder)
+    write_with_status(HouseWriter(), config, folder, house.compose_topics(config.n // 5, config.seed))
 
 
 def show_corpus(corpus) -> None:
@@ -82,10 +86,15 @@ def train(corpus, folder: Path, seconds: float, seed: int):
 
     chosen = preset("pocket")
     click.echo("measuring this machine ...", err=True)
-    speed = measure_speed(corpus, chosen.model, chosen.training)
+    speed = measure_speed(corpus, chosen.model, chosen.training, SHORT)
     chars = int(min(MAX_CHARS, max(MIN_CHARS, speed * seconds)) // 1000 * 1000)
     recipe = changed(
-        chosen.training, max_chars=chars, eval_every_chars=chars // 6, warmup_chars=chars // 30, seed=seed
+        chosen.training,
+        max_chars=chars,
+        short_chars=int(SHORT * chars),
+        warmup_chars=chars // 25,
+        eval_every_chars=chars // 8 + 1,
+        seed=seed,
     )
     run = Run(corpus, chosen.model, recipe, folder, "pocket")
     click.echo(describe(run))
@@ -129,7 +138,7 @@ def read_dial(run, out: Path):
     return dial
 
 
-def write_page(page: Path, corpus, run, dial, stories, seconds: float) -> None:
+def write_page(page: Path, topic: str, corpus, run, dial, stories, seconds: float) -> None:
     from gatsby_mlx import files
     from gatsby_mlx.evaluation.corpus_dial import corpus_dials
     from gatsby_mlx.evaluation.page import Report, render, told
@@ -145,7 +154,7 @@ def write_page(page: Path, corpus, run, dial, stories, seconds: float) -> None:
         ("Machine", f"{platform.machine()}, {platform.system()}, Python {platform.python_version()}"),
     )
     report = Report(
-        title=f"{stories and topic_of(stories[0])}",
+        title=topic.capitalize(),
         facts=facts,
         metrics=read_metrics(run.out / "metrics.jsonl"),
         corpus=corpus_dials(corpus.documents),
@@ -154,12 +163,6 @@ def write_page(page: Path, corpus, run, dial, stories, seconds: float) -> None:
         next_steps=next_steps(run.out),
     )
     files.write_atomic(page, render(report))
-
-
-def topic_of(story) -> str:
-    from gatsby_mlx.prime import parse
-
-    return parse(story.job.prime).topic.capitalize()
 
 
 def next_steps(folder: Path) -> tuple[tuple[str, str], ...]:

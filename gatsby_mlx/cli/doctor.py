@@ -11,7 +11,7 @@ def command(as_json: bool) -> None:
     """Say what this machine has and what slows it down.
 
     \b
-    Example:
+    Examples:
       gatsby doctor
       gatsby doctor --json | jq .advice
     """

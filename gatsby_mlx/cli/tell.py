@@ -7,7 +7,16 @@ import textwrap
 
 import click
 
-from gatsby_mlx.cli.console import choose_model, glow, model_option, printable, sampling_options, stream
+from gatsby_mlx.cli.console import (
+    SEED,
+    glow,
+    load_model,
+    max_tokens_option,
+    model_option,
+    printable,
+    sampling_options,
+    stream,
+)
 from gatsby_mlx.prime import LEVELS, check_level, fold_topic
 
 COLUMN = 30  # narrowest column in which five stories can stand side by side
@@ -15,10 +24,12 @@ COLUMN = 30  # narrowest column in which five stories can stand side by side
 
 @click.command()
 @click.argument("topic")
-@click.option("--green", default=3, show_default=True, help="The dial: 1 a soft undertow, 5 swallowed by the light.")
+@click.option(
+    "--green", metavar="1-5", default=3, show_default=True, help="The dial: from a soft undertow to swallowed."
+)
 @click.option("--all-levels", is_flag=True, help="Tell all five levels from the same draws, side by side.")
-@click.option("--seed", type=int, help="Same seed, same story. [default: a new one, shown]")
-@click.option("--max-tokens", type=click.IntRange(1), help="Characters at most. [default: the context]")
+@click.option("--seed", type=SEED, metavar="N", show_default="a new one, shown", help="Same seed, same story.")
+@max_tokens_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of streaming.")
 @sampling_options
 @model_option
@@ -32,30 +43,28 @@ def command(topic, green, all_levels, seed, max_tokens, as_json, temp, top_k, to
     """
     topic = fold_topic(topic)
     levels = LEVELS if all_levels else (check_level(green),)
-    from gatsby_mlx.model import checkpoint
     from gatsby_mlx.model.decode import Decoder, Job, Sampling
     from gatsby_mlx.prime import build
 
     sampling = Sampling(temp, top_k, top_p)
-    ready = checkpoint.load(choose_model(model))
-    if seed is None:
-        seed = secrets.randbelow(1_000_000)
-        click.echo(f"seed {seed}", err=True)
-    if seed < 0:
-        raise click.BadParameter("a seed is 0 or more", param_hint="--seed")
+    ready = load_model(model)
+    chosen = secrets.randbelow(1_000_000) if seed is None else seed
     decoder = Decoder(ready.model, ready.tokenizer, len(levels), sampling, max_tokens)
     for level in levels:
-        decoder.add(Job(build(topic, level, alphabet=ready.tokenizer.alphabet), seed, level))
+        decoder.add(Job(build(topic, level, alphabet=ready.tokenizer.alphabet), chosen, level))
+    if seed is None:
+        click.echo(f"seed {chosen}", err=True)
     if as_json or all_levels:
         stories = sorted((s for _, _, s in decoder.pieces() if s), key=lambda s: s.job.key)
         click.echo(to_json(topic, stories, ready.path) if as_json else side_by_side(stories))
-        return
-    stories = []
-    stream(_characters(decoder, stories), lambda text: click.echo(text, nl=False))
-    click.echo()
-    if stories[0].finish != "end":
-        why = "the context is full" if stories[0].finish == "context" else "--max-tokens is reached"
-        click.echo(f"(cut: {why})", err=True)
+    else:
+        stories = []
+        stream(_characters(decoder, stories), lambda text: click.echo(text, nl=False))
+        click.echo()
+    for story in stories:
+        if story.finish != "end":
+            why = "the context is full" if story.finish == "context" else "--max-tokens is reached"
+            click.echo(f"(cut{f' at level {story.job.key}' if all_levels else ''}: {why})", err=True)
 
 
 def _characters(decoder, stories: list):
@@ -96,10 +105,11 @@ def side_by_side(stories) -> str:
     column = (width - 3 * (len(stories) - 1)) // len(stories)
     if column < COLUMN:
         return "\n\n".join(f"{head}\n{glow(s.text)}" for head, s in zip(heads, stories, strict=True))
-    columns = [[head, ""] + _wrap(s.text, column) for head, s in zip(heads, stories, strict=True)]
+    columns = [[head, "", *_wrap(s.text, column)] for head, s in zip(heads, stories, strict=True)]
     height = max(map(len, columns))
-    padded = [[line.ljust(column) for line in c] + [" " * column] * (height - len(c)) for c in columns]
-    return "\n".join(glow("   ".join(row).rstrip()) for row in zip(*padded, strict=True))
+    filled = [[line.ljust(column) for line in c + [""] * (height - len(c))] for c in columns]
+    glowing = [glow("\n".join(c)).split("\n") for c in filled]  # a whole column: a mention may stand on two lines
+    return "\n".join("   ".join(row).rstrip() for row in zip(*glowing, strict=True))
 
 
 def _wrap(story: str, width: int) -> list[str]:

@@ -1,13 +1,16 @@
 """`gatsby train`."""
 
 import contextlib
+import os
+import shlex
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import click
 
-from gatsby_mlx.cli.console import RUNS, Status, clock
+from gatsby_mlx.cli.console import RUNS, SEED, Status, clock, warn_if_slow
 from gatsby_mlx.config import PRESETS
 
 
@@ -15,14 +18,17 @@ from gatsby_mlx.config import PRESETS
 @click.option(
     "--preset", type=click.Choice(list(PRESETS)), default="story", show_default=True, help="Model and recipe."
 )
-@click.option("--corpus", type=click.Path(path_type=Path), help="Corpus file or folder. [default: the one that ships]")
-@click.option("--out", type=click.Path(path_type=Path), help="Run folder. [default: runs/PRESET]")
-@click.option("--max-chars", type=int, help="Characters to see, in place of the preset's.")
-@click.option("--lr", type=float, help="Peak learning rate, in place of the preset's.")
-@click.option("--dropout", type=float, help="Dropout, in place of the preset's.")
-@click.option("--seed", type=int, help="Seed of weights, order and dropout.")
+@click.option(
+    "--corpus", type=click.Path(path_type=Path), show_default="the one that ships", help="Corpus file or folder."
+)
+@click.option("--out", type=click.Path(path_type=Path), show_default="runs/PRESET", help="Run folder.")
+@click.option("--max-chars", type=click.IntRange(1), metavar="N", help="Characters to see, in place of the preset's.")
+@click.option("--lr", type=float, metavar="X", help="Peak learning rate, in place of the preset's.")
+@click.option("--dropout", type=float, metavar="X", help="Dropout, in place of the preset's.")
+@click.option("--seed", type=SEED, metavar="N", help="Seed of weights, order and dropout.")
 @click.option("--resume", is_flag=True, help="Go on where the run in --out stopped, exactly.")
-def command(preset, corpus, out, max_chars, lr, dropout, seed, resume) -> None:
+@click.pass_context
+def command(ctx, preset, corpus, out, max_chars, lr, dropout, seed, resume) -> None:
     """Train a model on a corpus. Ctrl-C saves and leaves; --resume goes on as if nothing had happened.
 
     \b
@@ -37,34 +43,54 @@ def command(preset, corpus, out, max_chars, lr, dropout, seed, resume) -> None:
     from gatsby_mlx.training.loop import Run, check_out
 
     chosen = find_preset(preset)
-    out = out or RUNS / preset
-    check_out(out, resume)
     training = changed(chosen.training, max_chars=max_chars, lr=lr, seed=seed)
     model = changed(chosen.model, dropout=dropout)
+    out = out or RUNS / preset
+    check_out(out, resume)
     run = Run(load(corpus or shipped.corpus()), model, training, out, preset)
     if resume:
         run.resume()
     click.echo(describe(run), err=True)
     stopped = train_with_status(run)
-    click.echo(
-        f"best {run.judged_by} {run.progress.best_loss:.4f} nats a character, step {run.progress.best_step}", err=True
-    )
+    best = run.progress
+    if best.best_step:
+        plot_loss(out)
+        click.echo(f"best {run.judged_by} {best.best_loss:.4f} nats a character, step {best.best_step}", err=True)
     if stopped:
-        click.echo(f"stopped and saved; go on with: gatsby train --preset {preset} --out {out} --resume", err=True)
-        raise click.exceptions.Exit(130)
-    click.echo(f'gatsby tell "a dog and a balloon" --green 3 --model {out}', err=True)
+        click.echo(f"stopped and saved; go on with: {same_command(ctx)} --resume", err=True)
+        ctx.exit(130)
+    click.echo(f'gatsby tell "a dog and a balloon" --green 3 --model {shlex.quote(str(out))}', err=True)
+
+
+def plot_loss(out: Path) -> None:
+    """Write loss.svg into a run folder, from its metrics.jsonl."""
+    from gatsby_mlx.evaluation.plots import loss_curve
+    from gatsby_mlx.training.loop import read_metrics
+
+    loss_curve(read_metrics(out / "metrics.jsonl"), out / "loss.svg")
+
+
+def same_command(ctx: click.Context) -> str:
+    """Return the command line with the options that were given: a run resumes with those it began with."""
+    given = [
+        p for p in ctx.command.params if ctx.get_parameter_source(p.name) is click.core.ParameterSource.COMMANDLINE
+    ]
+    words = [word for p in given if p.name != "resume" for word in (p.opts[0], str(ctx.params[p.name]))]
+    return shlex.join(["gatsby", "train", *words])
 
 
 def describe(run) -> str:
     """Return what is about to be trained, in two lines."""
     c, m = run.model_config, run.model
-    sides = f"{len(run.split.train)} stories to learn, {len(run.split.validation)} to judge by (split by {run.config.split})"
+    learn, judge = len(run.split.train), len(run.split.validation)
+    sides = f"{learn} stories to learn, {judge} to judge by (split by {run.config.split})"
     size = f"{m.n_params(positions=False):,} parameters as the seed counts them, {m.n_params():,} in full"
     return f"{run.name}: {c.n_layer} layers, {c.n_head} heads, {c.n_embd} wide, context {c.block_size}; {size}\n{sides}"
 
 
 def train_with_status(run) -> bool:
     """Run to the end, showing progress on stderr; return whether Ctrl-C stopped it."""
+    warn_if_slow(compiles=True)
     status = Status()
     with interrupts() as stopped:
         for event in run.events(lambda: bool(stopped)):
@@ -74,8 +100,8 @@ def train_with_status(run) -> bool:
                 status(f"step {event.step}, {done}, loss {event.loss:.3f}, {pace}")
             else:
                 status.clear()
-                told = f"{event.chars / 1e6:6.2f} M  validation loss {event.loss:.4f}, story {event.story_bpc:.3f} bits/char"
-                click.echo(told + ("  (best)" if event.best else ""), err=True)
+                told = f"validation loss {event.loss:.4f}, story {event.story_bpc:.3f} bits/char"
+                click.echo(f"{event.chars / 1e6:6.2f} M  {told}{'  (best)' if event.best else ''}", err=True)
     status.clear()
     return bool(stopped)
 
@@ -89,7 +115,9 @@ def interrupts() -> Iterator[list[int]]:
         if seen:
             raise KeyboardInterrupt
         seen.append(number)
-        click.echo("\nfinishing this step, then saving (Ctrl-C again to leave at once)", err=True)
+        told = "\nfinishing this step, then saving (Ctrl-C again to leave at once)\n"
+        with contextlib.suppress(OSError):  # past Python's buffer, which the signal may have found in use
+            os.write(sys.stderr.fileno(), told.encode())
 
     before = signal.signal(signal.SIGINT, handle)
     try:

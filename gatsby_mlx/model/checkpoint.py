@@ -7,16 +7,16 @@ import json
 import shutil
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import mlx.core as mx
-from mlx.utils import tree_flatten, tree_unflatten
+from mlx.utils import tree_unflatten
 from safetensors import SafetensorError, safe_open
 
 from gatsby_mlx import files
 from gatsby_mlx.config import GPTConfig
 from gatsby_mlx.errors import CheckpointError, UsageError
-from gatsby_mlx.model.gpt import GPT
+from gatsby_mlx.model.gpt import GPT, flat
 from gatsby_mlx.tokenizer import CharTokenizer
 
 FORMAT = "gatsby-mlx/checkpoint/1"
@@ -66,7 +66,7 @@ def save(
 
 def _save_arrays(path: Path, tree: Any) -> None:
     try:
-        mx.save_safetensors(str(path), dict(tree_flatten(tree)), metadata={"format": "mlx"})
+        mx.save_safetensors(str(path), flat(tree), metadata={"format": "mlx"})
     except RuntimeError as error:  # MLX reports a full disk so
         raise OSError(28 if "write" in str(error).lower() else 5, str(error)) from None
 
@@ -110,7 +110,7 @@ def _read(folder: Path) -> Checkpoint:
     if len(tokenizer) != config.vocab_size:
         told = f"{folder}: the vocabulary has {len(tokenizer)} characters and the model {config.vocab_size}"
         raise CheckpointError(told, CURE)
-    arrays = load_arrays(folder / "model.safetensors", dict(tree_flatten(model.parameters())))
+    arrays = load_arrays(folder / "model.safetensors", model.named())
     model.update(tree_unflatten(list(arrays.items())))
     model.eval()
     mx.eval(model.parameters())
@@ -135,7 +135,7 @@ def load_arrays(path: Path, expected: dict[str, mx.array]) -> dict[str, mx.array
         name = sorted(k for k in shapes.keys() | wanted.keys() if shapes.get(k) != wanted.get(k))[0]
         told = f"{name} is {shapes.get(name, 'absent')} and should be {wanted.get(name, 'absent')}"
         raise CheckpointError(f"{path} does not fit its config.json: {told}", CURE)
-    arrays = mx.load(str(path))
+    arrays = cast(dict[str, mx.array], mx.load(str(path)))
     for name, array in arrays.items():
         if array.dtype != expected[name].dtype:
             told = f"{name} is {array.dtype} and should be {expected[name].dtype}"

@@ -225,16 +225,16 @@ class Decoder:
     def pieces(self) -> Iterator[tuple[Job, str, Story | None]]:
         """Yield (job, character, None) as characters come and (job, "", story) when one is done, until none is left."""
         while self._fill():
-            live = [i for i, row in enumerate(self.rows) if row]
+            live = [(i, row) for i, row in enumerate(self.rows) if row]
             u = np.zeros(len(self.rows), np.float32)
-            for i in live:
-                u[i] = self.rows[i].draws[len(self.rows[i].ids)]
+            for i, row in live:
+                u[i] = row.draws[len(row.ids)]
             ids = draw(self.slots.logits, mx.array(u), self.sampling)
             self.slots.step(ids)
             mx.async_eval(self.slots.logits)
-            drawn = ids.tolist()
-            for i in live:
-                yield from self._take(i, drawn[i])
+            drawn = np.array(ids)
+            for i, row in live:
+                yield from self._take(i, row, int(drawn[i]))
 
     def _fill(self) -> bool:
         for i, row in enumerate(self.rows):
@@ -245,9 +245,8 @@ class Decoder:
                 self.rows[i] = _Row(job, uniforms(job.seed, min(self.limit, room)), [], room)
         return any(self.rows)
 
-    def _take(self, i: int, drawn: int) -> Iterator[tuple[Job, str, Story | None]]:
-        """Add one drawn id to row `i` and close the row if its story is done."""
-        row = self.rows[i]
+    def _take(self, i: int, row: _Row, drawn: int) -> Iterator[tuple[Job, str, Story | None]]:
+        """Add one drawn id to the row in slot `i` and close it if its story is done."""
         row.ids.append(drawn)
         ended = drawn == self.end and row.ids[-3:-1] == [self.newline, self.newline]
         if not ended or self.past_end:

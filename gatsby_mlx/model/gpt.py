@@ -5,6 +5,7 @@ the two residual projections (Radford et al. 2019; nanoGPT, MIT, for the arrange
 """
 
 import math
+from typing import Any, cast
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -15,6 +16,7 @@ from gatsby_mlx.model import ops
 
 LAYER_NORM_EPS = 1e-5
 INIT_STD = 0.02
+WAVES_RMS = 0.1
 
 
 GELU = {"tanh": ops.gelu_tanh, "erf": nn.gelu}
@@ -65,6 +67,21 @@ class Block(nn.Module):
         return x + self.mlp(self.ln_2(x))
 
 
+def flat(tree: Any) -> dict[str, mx.array]:
+    """Return a tree of arrays (parameters, gradients, an optimiser's state) as one dictionary with dotted names."""
+    return cast(dict[str, mx.array], tree_flatten(tree, destination={}))
+
+
+def waves(T: int, C: int) -> mx.array:
+    """Return a position table [T, C]: sines, then cosines, of C/2 frequencies falling from 1 to 1/10,000.
+
+    Vaswani et al. 2017, section 3.5, at a root mean square that AdamW's first noisy steps do not drown.
+    """
+    frequencies = 10_000 ** (-mx.arange(0, C, 2) / C)
+    angles = mx.arange(T)[:, None] * frequencies
+    return (WAVES_RMS * math.sqrt(2) * mx.concatenate([mx.sin(angles), mx.cos(angles)], axis=1))[:, :C]
+
+
 class GPT(nn.Module):
     """The model. Draws its weights from MLX's global generator: call `mx.random.seed` first."""
 
@@ -79,6 +96,8 @@ class GPT(nn.Module):
         self.update(tree_map_with_path(self._initial, self.parameters()))
 
     def _initial(self, path: str, value: mx.array) -> mx.array:
+        if path == "wpe.weight" and self.config.position_init == "waves":
+            return waves(*value.shape)
         if value.ndim < 2:
             return value if path.endswith("weight") else mx.zeros_like(value)
         residual = math.sqrt(2 * self.config.n_layer) if path.endswith("c_proj.weight") else 1
@@ -97,7 +116,11 @@ class GPT(nn.Module):
             x = block(x, caches[layer] if caches else None)
         return self.wte.as_linear(self.ln_f(x))
 
+    def named(self) -> dict[str, mx.array]:
+        """Return the parameters by their dotted names, as they stand in a checkpoint."""
+        return flat(self.parameters())
+
     def n_params(self, positions: bool = True) -> int:
         """Count the parameters, tied ones once; `positions=False` leaves the position table out, as nanoGPT counts."""
-        total = sum(v.size for _, v in tree_flatten(self.parameters()))
+        total = sum(v.size for v in self.named().values())
         return total if positions else total - self.wpe.weight.size

@@ -12,17 +12,18 @@ from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
-from mlx.utils import tree_flatten, tree_map, tree_unflatten
+import numpy as np
+from mlx.utils import tree_map, tree_unflatten
 
 from gatsby_mlx import device, files
 from gatsby_mlx.config import GPTConfig, TrainConfig
 from gatsby_mlx.corpus.load import Corpus
 from gatsby_mlx.errors import CheckpointError, OutputError, TrainingError
 from gatsby_mlx.model import checkpoint
-from gatsby_mlx.model.gpt import GPT
+from gatsby_mlx.model.gpt import GPT, flat
 from gatsby_mlx.tokenizer import CharTokenizer
 from gatsby_mlx.training import optimizer as optimizers
-from gatsby_mlx.training.rows import Split, StoryRows, WindowRows, split
+from gatsby_mlx.training.rows import MicroBatch, Split, StoryRows, WindowRows, split
 from gatsby_mlx.training.workers import Workers
 
 SAVE_EVERY_S = 60.0
@@ -80,20 +81,21 @@ class Run:
         self.config, self.out, self.name, self.corpus = config, out, name, corpus
         self.split = split(corpus.documents, config.split, seed=config.seed)
         self.rows, self.validation = self._rows(self.split)
-        self.story_validation = self._story_rows(self.split.validation).all()
+        self.short_rows = self._story_rows(self.split.train, config.short_width) if config.short_chars else self.rows
+        self.story_validation = self._some(self._story_rows(self.split.validation).all())
         self.progress = Progress()
         mx.random.seed(config.seed)
         self.model = GPT(self.model_config)
         self.optimizer = optimizers.build(config)
         self.optimizer.init(self.model.trainable_parameters())
-        optimizers.set_learning_rate(self.optimizer, 0.0)
+        optimizers.set_learning_rate(self.optimizer, 0.0, config.muon_ratio)
         mx.eval(self.model.state, self.optimizer.state)
         self._saved_at = time.monotonic()
         self._update = self._build_update()
 
-    def _story_rows(self, documents) -> StoryRows:
+    def _story_rows(self, documents, width: int | None = None) -> StoryRows:
         c = self.config
-        return StoryRows(documents, self.tokenizer, self.model_config.block_size, c.micro_chars, c.seed)
+        return StoryRows(documents, self.tokenizer, width or self.model_config.block_size, c.micro_chars, c.seed)
 
     def _rows(self, parts: Split):
         if self.config.rows == "story":
@@ -102,6 +104,11 @@ class Run:
         sides = (parts.train_text, parts.validation_text)
         train, held = (WindowRows(side, self.tokenizer, block, c.micro_chars, c.seed) for side in sides)
         return train, held.all()
+
+    def _some(self, batches: list[MicroBatch]) -> list[MicroBatch]:
+        """Return the first of `batches`, which stand in random order, that hold `eval_chars` targets between them."""
+        before = np.cumsum([0] + [b.n_targets for b in batches])
+        return [b for b, n in zip(batches, before[:-1], strict=True) if n < self.config.eval_chars]
 
     def _build_update(self):
         state = [self.model.state, self.optimizer.state]
@@ -141,7 +148,7 @@ class Run:
             told = f"{folder} belongs to a run with another {', '.join(wrong)}"
             raise CheckpointError(told, "Resume with the corpus and options it began with, or train into a new folder")
         for name, tree in (("model", self.model.parameters()), ("optimizer", self.optimizer.state)):
-            arrays = checkpoint.load_arrays(folder / f"{name}.safetensors", dict(tree_flatten(tree)))
+            arrays = checkpoint.load_arrays(folder / f"{name}.safetensors", flat(tree))
             loaded = tree_unflatten(list(arrays.items()))
             if name == "model":
                 self.model.update(loaded)
@@ -204,12 +211,13 @@ class Run:
         p, c = self.progress, self.config
         n_micro = max(1, c.batch_chars // c.micro_chars)
         first = c.seed * MICRO_SEEDS + p.micro
-        batches = [(first + i, self.rows.micro_batch(p.micro + i)) for i in range(n_micro)]
+        rows = self.short_rows if p.chars < c.short_chars else self.rows
+        batches = [(first + i, rows.micro_batch(p.micro + i)) for i in range(n_micro)]
         n = sum(b.n_targets for _, b in batches)
         n_story = sum(float(b.story.sum()) for _, b in batches)
         lr = optimizers.learning_rate(c, p.chars)
         sums, gradients = workers.gradients(self.model.trainable_parameters(), batches)
-        optimizers.set_learning_rate(self.optimizer, lr)
+        optimizers.set_learning_rate(self.optimizer, lr, c.muon_ratio)
         norm = self._update(gradients, mx.array(float(n)))
         mx.eval(self.model.state, self.optimizer.state, norm)
         loss, story = float(sums[0]) / n, float(sums[1]) / n_story if n_story else math.nan
@@ -245,7 +253,7 @@ class Run:
         return TrainingError(told, cure)
 
     def _save(self, name: str, evaluation: Evaluation | None = None) -> None:
-        if not all(bool(mx.isfinite(v).all()) for _, v in tree_flatten(self.model.parameters())):
+        if not all(bool(mx.isfinite(v).all()) for v in self.model.named().values()):
             raise self._not_finite("value of a weight")
         info = {
             "preset": self.name,
@@ -265,33 +273,33 @@ class Run:
         checkpoint.save(self.out / name, self.model, self.tokenizer, info, optimizer_state, state)
 
 
-def measure_speed(corpus: Corpus, model: GPTConfig, config: TrainConfig, seconds: float = 6.0) -> float:
-    """Return how many characters a second training sees here, from a few steps on a throwaway model.
+def _plain(row: dict[str, Any]) -> dict[str, Any]:
+    """Return `row` with NaN as None, which JSON can hold."""
+    return {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in row.items()}
 
-    The first steps trace and compile, once for each width of row, and are left out.
+
+def measure_speed(corpus: Corpus, model: GPTConfig, config: TrainConfig, short: float, seconds: float = 4.0) -> float:
+    """Return how many characters a second training sees here, `short` (0 to 1) of them on short rows.
+
+    Runs real steps of a throwaway run, `seconds` on each kind of row; a first step for each width of row, which traces
+    and compiles, is left out.
     """
-    tokenizer = CharTokenizer(corpus.alphabet)
-    shape = replace(model, vocab_size=len(tokenizer))
-    rows = StoryRows(corpus.documents, tokenizer, shape.block_size, config.micro_chars, config.seed)
-    parameters = GPT(shape).trainable_parameters()
-    mx.eval(parameters)
-    batches = [(k, rows.micro_batch(k)) for k in range(min(64, rows.n_batches))]
-    one_a_width = list({b.ids.shape: (k, b) for k, b in batches}.values())
-    with Workers(shape) as workers:
-        for pair in one_a_width:
-            workers.gradients(parameters, [pair] * workers.n)
-        chars, place, begun = 0, 0, time.monotonic()
-        while time.monotonic() - begun < seconds:
-            own = [batches[(place + i) % len(batches)] for i in range(2 * workers.n)]
-            place += len(own)
-            mx.eval(workers.gradients(parameters, own))
-            chars += sum(b.n_targets for _, b in own)
-    return chars / (time.monotonic() - begun)
-
-
-def _plain(values: dict[str, Any]) -> dict[str, Any]:
-    """Return `values` with None for numbers that are not finite, which JSON cannot hold."""
-    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
+    run = Run(corpus, model, replace(config, short_chars=1), Path("unused"))
+    run.progress.chars = 1
+    speeds = []
+    with Workers(run.model_config) as workers:
+        for rows in (run.short_rows, run.rows):
+            run.rows = rows
+            shapes = {rows.micro_batch(k).ids.shape: k for k in range(min(rows.n_batches, 256))}
+            for k in shapes.values():
+                pair = [(0, rows.micro_batch(k))] * workers.n
+                workers.gradients(run.model.trainable_parameters(), pair)
+            run._step(workers, 0.0)
+            first, begun = run.progress.chars, time.monotonic()
+            while time.monotonic() - begun < seconds:
+                run._step(workers, begun)
+            speeds.append((run.progress.chars - first) / (time.monotonic() - begun))
+    return 1 / (short / speeds[0] + (1 - short) / speeds[1])
 
 
 def check_out(out: Path, resume: bool) -> None:

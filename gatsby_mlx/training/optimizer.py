@@ -4,9 +4,10 @@ import math
 
 import mlx.core as mx
 import mlx.optimizers as optim
-from mlx.utils import tree_flatten, tree_map
+from mlx.utils import tree_map
 
 from gatsby_mlx.config import TrainConfig
+from gatsby_mlx.model.gpt import flat
 
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # Jordan et al. 2024, "Muon", the quintic's coefficients
 NEWTON_SCHULZ_STEPS = 5
@@ -31,8 +32,7 @@ class Muon(optim.Optimizer):
     """Momentum, orthogonalised, with decoupled weight decay, for matrices only.
 
     The update is scaled by 0.2 sqrt(max(rows, columns)), which gives it the root mean square of an AdamW update (Liu
-    et al. 2025, "Muon is scalable", section 2.2), so both take one learning rate. MLX's own Muon couples the decay to
-    the gradient and scales otherwise.
+    et al. 2025, "Muon is scalable", section 2.2). MLX's own Muon couples the decay to the gradient, scales otherwise.
     """
 
     def __init__(self, learning_rate: float, momentum: float = 0.95, weight_decay: float = 0.1):
@@ -73,14 +73,14 @@ def build(config: TrainConfig) -> optim.MultiOptimizer:
     def is_hidden(path: str, value: mx.array) -> bool:
         return value.ndim == 2 and path.startswith("h.")
 
-    muon = Muon(config.lr, config.muon_momentum, config.weight_decay)
+    muon = Muon(config.muon_ratio * config.lr, config.muon_momentum, config.weight_decay)
     return optim.MultiOptimizer([muon, *rest], [is_hidden, is_matrix])
 
 
-def set_learning_rate(optimizer: optim.MultiOptimizer, lr: float) -> None:
-    """Put `lr` in place in each part, as a 0-d array: a number would be frozen into the compiled step."""
+def set_learning_rate(optimizer: optim.MultiOptimizer, lr: float, muon_ratio: float) -> None:
+    """Put `lr` in place in each part (Muon's times its ratio), as a 0-d array: a number would be frozen when traced."""
     for part in optimizer.optimizers:
-        part.learning_rate = mx.array(lr, mx.float32)
+        part.learning_rate = mx.array(lr * (muon_ratio if isinstance(part, Muon) else 1), mx.float32)
 
 
 def learning_rate(config: TrainConfig, chars: int) -> float:
@@ -97,6 +97,6 @@ def learning_rate(config: TrainConfig, chars: int) -> float:
 
 def clip(gradients, max_norm: float):
     """Return the gradients scaled so that their global norm is at most `max_norm`, and the norm before it (0-d)."""
-    norm = mx.sqrt(sum(mx.square(g).sum() for _, g in tree_flatten(gradients)))
+    norm = mx.sqrt(sum((mx.square(g).sum() for g in flat(gradients).values()), mx.array(0.0)))
     scale = mx.minimum(max_norm / (norm + 1e-6), 1.0)
     return tree_map(lambda g: g * scale, gradients), norm

@@ -46,7 +46,7 @@ class Worker:
                 (_, sums), gradients = mx.value_and_grad(total)(*args)
                 return sums, gradients
 
-            function = with_gradient if training else self._sums
+            function: Any = with_gradient if training else self._sums
             state = [mx.random.state]
             self._traced[training] = mx.compile(function, inputs=state, outputs=state) if self.compiled else function
         self.model.train(training)
@@ -121,7 +121,7 @@ class Workers:
             return [getattr(self._workers[0], method)(parameters, shares[0])]
 
         def run(worker: Worker, share):
-            with mx.stream(self._stream):
+            with mx.stream(self._stream or mx.default_device()):
                 return getattr(worker, method)(parameters, share)
 
         mx.eval(parameters)

@@ -1,7 +1,7 @@
 """document: a corpus file parted into documents and put together again, byte for byte; torn ones named by line."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gatsby_mlx.corpus.document import Document, parse, render, topics_of
@@ -20,6 +20,7 @@ DOCUMENTS = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(st.lists(DOCUMENTS, min_size=1, max_size=6))
 def test_parse_undoes_render_and_render_undoes_parse(documents):
     text = render(documents)

@@ -23,6 +23,12 @@ ROOT = Path(__file__).resolve().parents[2]
 SHAPE = {"n_layer": 2, "n_head": 2, "n_embd": 16, "block_size": 160, "vocab_size": 30}
 
 
+@pytest.fixture(autouse=True)
+def interpreted(monkeypatch):
+    """Leave g++ out: a first compilation takes half a minute. What is compiled says so, and is tried once."""
+    monkeypatch.setenv("MLX_DISABLE_COMPILE", "1")
+
+
 def model_of(**changes) -> GPT:
     mx.random.seed(1)
     model = GPT(GPTConfig(**{**SHAPE, **changes}))
@@ -30,13 +36,13 @@ def model_of(**changes) -> GPT:
     return model
 
 
-def batches_of(n: int, T: int = 160) -> list[MicroBatch]:
-    """Return micro-batches of two rows with padding: the second one's last third counts nothing."""
+def batches_of(n: int, T: int = 160, B: int = 2) -> list[MicroBatch]:
+    """Return micro-batches of `B` rows with padding: the second one's last third counts nothing."""
     draws = np.random.default_rng(3)
     found = []
     for _ in range(n):
-        ids = draws.integers(0, 30, (2, T + 1)).astype(np.int32)
-        weights = np.ones((2, T), np.float32)
+        ids = draws.integers(0, 30, (B, T + 1)).astype(np.int32)
+        weights = np.ones((B, T), np.float32)
         weights[1, 2 * T // 3 :] = 0
         story = weights.copy()
         story[:, :10] = 0
@@ -60,9 +66,16 @@ def assert_close(a: dict[str, np.ndarray], b: dict[str, np.ndarray], rel: float 
         assert np.abs(a[name] - b[name]).max() <= rel * np.abs(a[name]).max() + 1e-7, name
 
 
-@pytest.mark.parametrize("changes", [{"dropout": 0.3}, {"gelu": "erf", "bias": True, "dropout": 0.2}])
-def test_one_two_and_three_workers_give_the_same(changes):
-    model, pairs = model_of(**changes), list(zip((5, 6, 7, 8, 9), batches_of(5), strict=True))
+@pytest.mark.parametrize("compiled", [True, False])
+def test_one_two_and_three_workers_give_the_same(monkeypatch, compiled):
+    like_resume = {"n_layer": 1, "block_size": 256, "dropout": 0.1}  # whose kernels are compiled once for both tests
+    changes = like_resume if compiled else {"gelu": "erf", "bias": True, "dropout": 0.2}
+    if compiled:
+        monkeypatch.delenv("MLX_DISABLE_COMPILE")
+    model, pairs = (
+        model_of(**changes),
+        list(zip((5, 6, 7, 8, 9), batches_of(5, *((128, 4) if compiled else (160, 2))), strict=True)),
+    )
     sums, gradients = gradients_of(model, pairs, 1)
     for n in (2, 3):
         other_sums, other = gradients_of(model, pairs, n)
@@ -225,7 +238,7 @@ with Workers(model.config, 2) as w:
 )
 def test_a_process_ends_cleanly_whatever_happens(body, code, error):
     """MLX aborts the process ("terminate called") where a thread's streams are left to it."""
-    ran = run(PROGRAM + body)
+    ran = run(PROGRAM + body, MLX_DISABLE_COMPILE="1")
     assert "terminate called" not in ran.stderr and "Exception ignored" not in ran.stderr
     assert ran.returncode in (code, -2 if code == 130 else code), ran.stderr
     assert error in ran.stderr and (error or not ran.stderr), ran.stderr
@@ -238,7 +251,7 @@ def test_without_a_compiler_it_trains_all_the_same(tmp_path, how):
         (tmp_path / "bin").mkdir()
         for name in ("sh", "env"):
             (tmp_path / "bin" / name).symlink_to(shutil.which(name) or "")
-        env = {"PATH": str(tmp_path / "bin"), "TMPDIR": str(tmp_path)}
+        env = {"PATH": str(tmp_path / "bin"), "TMPDIR": str(tmp_path), "MLX_DISABLE_COMPILE": ""}
     body = """
 assert not gatsby_mlx.model.device.compile_works()
 for n in (1, 2):

@@ -10,8 +10,8 @@ from gatsby_mlx.writers.house import grammar, lexicon
 COUNTS = {"adjectives": 4, "homes": 2, "does": 4, "use": 3, "wants": 3, "troubles": 3}
 HELD_OUT = """
 otter hedgehog walrus ostrich badger lobster peacock raccoon gorilla parrot jellyfish dragonfly flamingo beaver lizard
-submarine taxi canoe tractor helicopter skateboard pancake pickle muffin mango coconut waffle noodle pretzel cactus daisy
-mushroom tornado hailstone telescope toaster typewriter microscope vacuum trampoline puppet yoyo marble jigsaw violin
+submarine taxi canoe tractor helicopter skateboard pancake pickle muffin mango coconut waffle noodle pretzel cactus
+daisy mushroom tornado hailstone telescope toaster typewriter microscope vacuum trampoline puppet yoyo marble jigsaw violin
 trumpet harmonica umbrella backpack mitten necklace wizard astronaut plumber dentist mermaid lighthouse museum volcano
 igloo
 """.split()

@@ -7,6 +7,7 @@
 """
 
 import re
+from functools import cache
 
 from . import sentences
 from .grammar import Dice, ing, participle, past
@@ -41,18 +42,16 @@ LOST = re.compile(r"^lost (?:\{?its\}?|an?|one|the) " + THING)
 DROPPED = re.compile(r"^dropped (?:\{?its\}?|an?|one|the) " + THING)
 BROKEN = re.compile(r"^broke \{?its\}? " + THING)
 NOT_FOUND = frozenset("temper turn count sight track balance place breath patience".split())
-# how a trouble begins, the deed that mends it and the words that say so; {rest} is the trouble without 'was '
-REMEDIES = (
-    ("was all alone", "find company", ("was alone no longer", "had company at last")),
-    ("was forgotten", "be remembered", ("was forgotten no longer", "was in everybody's mind again")),
-    ("was (?:afraid|scared) of ", "stop being {rest}", ("was not {rest} any more",)),
-    ("was too ", "", ("was not {rest} any more",)),
-    ("went away|ran away|got lost|was lost|went missing", "find the way back", ("came back", "was home again")),
-    ("(?:got|was) (?:stuck|caught)", "get loose", ("came loose", "was free", "wriggled free")),
-    ("fell asleep", "wake up", ("woke up", "was awake again")),
-    ("fell (?:off|into|in|down|on|out|over|through) ", "get up again", ("was up again", "was safe and sound")),
-    ("(?:tripped|slipped) (?:on|over) ", "get up again", ("was up again", "was safe and sound")),
-)
+
+
+@cache
+def _remedies() -> tuple[tuple[re.Pattern[str], str, tuple[str, ...]], ...]:
+    """The rules of remedies.txt: how a trouble begins, the deed that mends it, the words that say so."""
+    rows = (re.split(r" \|(?= )", line) for line in sentences.lines("remedies"))
+    return tuple(
+        (re.compile(start.replace("ITS", r"\{?its\}?")), deed.strip(), tuple(way.strip() for way in fixed.split(";")))
+        for start, deed, fixed in rows
+    )
 
 
 def own_wish(topic: Topic) -> str:
@@ -111,13 +110,14 @@ def set_deed(slots: dict[str, str], topic: Topic, star: Noun, hero: bool, voice:
 
 _NO_PREPOSITION = r"(?!(?:in|on|of|at|to|with|from|for|than|and|who|that|as|by|like)\b)"
 GOAL = re.compile(rf"(?:^| )(?:an?|the|one|some) ((?:{_NO_PREPOSITION}[\w'-]+ ){{0,2}}[\w'-]+)$")
+BECOMING = frozenset("be become have grow make own wear tell sing take do stay".split())
 NO_GOAL = frozenset("day night time once one else bit end way top while week minute year life again own".split())
 
 
 def goal(deed: str) -> str:
     """What a deed is after, where that is a thing: 'find a warm lap' -> 'the warm lap', else ''."""
     found = GOAL.search(deed)
-    return "" if not found or found[1].split()[-1] in NO_GOAL else f"the {found[1]}"
+    return "" if not found or deed.split()[0] in BECOMING or found[1].split()[-1] in NO_GOAL else f"the {found[1]}"
 
 
 def _wish(slots: dict[str, str], phrase: str, voice: Voice, hero: bool) -> None:
@@ -166,7 +166,8 @@ def _trouble(slots: dict[str, str], clause: str, voice: Voice, hero: bool, dice:
 def remedy(trouble: str, dice: Dice) -> tuple[str, str]:
     """Turn a trouble into the deed that mends it and the words that say it is mended; '', '' if no rule fits."""
     if trouble.startswith(("could not ", "would not ")):
-        deed = re.sub(r" (at all|yet|any more|any longer)$", "", trouble[10:])
+        deed = re.sub(r" (at all|yet|any more|any longer|for the \w+ing)$", "", trouble[10:])
+        deed = re.sub(r"\bany(one|thing|body|where)\b", r"every\1", deed)
         return deed, past(deed)
     if lost := LOST.match(trouble):
         thing = lost[1].strip()
@@ -181,8 +182,10 @@ def remedy(trouble: str, dice: Dice) -> tuple[str, str]:
         return "", f"had {'' if thing.endswith('s') else 'a '}new {thing}"
     if trouble.startswith("forgot "):
         return f"remember {trouble[7:]}", f"remembered {trouble[7:]}"
-    for start, deed, fixed in REMEDIES:
-        if re.match(start, trouble):
-            rest = trouble[4:]
-            return deed.format(rest=rest), dice.choice(fixed).format(rest=rest)
+    for start, deed, fixed in _remedies():
+        if found := start.match(trouble):
+            thing = found[1] if start.groups else ""
+            ways = (deed, dice.choice(fixed))
+            deed, done = (way.replace("ITS", "{its}").replace("{1}", thing) for way in ways)
+            return deed, done
     return "", ""

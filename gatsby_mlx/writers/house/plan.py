@@ -23,6 +23,8 @@ STOOD = {
 }  # fmt: skip
 OWNED = ("toy", "food", "plant", "machine", "thing")
 AT_HAND = ("animal", "person", "toy", "vehicle", "food", "plant", "machine", "thing")
+HELPFUL = ("pets", "farm", "woods", "people", "workers")
+LOOKS = ("little", "old", "red", "blue", "tiny", "big", "new", "yellow", "pretty", "striped", "soft", "plain")
 BARE_KIN = frozenset("grandma grandpa granny mommy daddy".split())
 
 
@@ -151,8 +153,11 @@ def _topic(slots: dict[str, str], topic: Topic, star: Noun, hero: bool) -> None:
 
 
 @cache
-def _helpers() -> tuple[Noun, ...]:
-    return tuple(noun for noun in nouns().values() if noun.animate and noun.article == "a" and noun.theme != "unknown")
+def _helpers(theme: str) -> tuple[Noun, ...]:
+    """Who may come to help: the neighbors of an animal or person, or those that are at home everywhere."""
+    return tuple(
+        noun for noun in nouns().values() if noun.animate and noun.article == "a" and noun.theme in (theme, *HELPFUL)
+    )
 
 
 def _company(slots: dict[str, str], topic: Topic, partner: Noun | None, hero: bool, he: str, dice: Dice) -> None:
@@ -162,7 +167,7 @@ def _company(slots: dict[str, str], topic: Topic, partner: Noun | None, hero: bo
     helper = partner if partner and partner.animate and partner.article == "a" else None
     known = helper is not None
     while helper is None or (not known and helper in topic.nouns):
-        helper = dice.choice(_helpers())
+        helper = dice.choice(_helpers(topic.subject.theme))
     called = _called(topic, helper, slots["his"]) if known else f"the {helper.word}"
     _describe(slots, "h", helper, called, pronoun(helper, he), dice)
     slots["an_h"] = called if known else f"a {slots['h_adj']} {helper.word}"
@@ -192,14 +197,6 @@ def _describe(slots: dict[str, str], key: str, noun: Noun, called: str, pronoun:
 
 
 @cache
-def creatures() -> tuple[Noun, ...]:
-    """The animals that may pass by."""
-    return tuple(
-        noun for noun in nouns().values() if noun.kind == "animal" and noun.article == "a" and noun.theme != "unknown"
-    )
-
-
-@cache
 def props() -> tuple[Noun, ...]:
     """The small things that may be at hand."""
     return tuple(nouns()[word] for word in sentences.lines("props") if word in nouns())
@@ -208,4 +205,4 @@ def props() -> tuple[Noun, ...]:
 def _prop(slots: dict[str, str], taken: tuple[Noun | None, ...], dice: Dice) -> None:
     """Two small things at hand, each met as 'a chipped teacup' and then 'the teacup'."""
     for key, noun in zip(("prop", "toy"), dice.sample([noun for noun in props() if noun not in taken], 2), strict=True):
-        slots.update({key: f"the {noun.word}", f"a_{key}": f"a {dice.choice(noun.adjectives)} {noun.word}"})
+        slots.update({key: f"the {noun.word}", f"a_{key}": f"a {dice.choice(LOOKS)} {noun.word}"})

@@ -148,7 +148,7 @@ def _topic(line: str, words: list[str], clause: str, event: bool, phrases: list[
     first = phrases[0]
     clause = re.sub(r"^(?:who|that|which) ", "", clause)
     before, after = words[: first.start], words[first.end : first.end + 1]
-    told = first.determiner != "a" and any(word in PASTS or word.endswith("ed") and word != "named" for word in after)
+    told = first.determiner != "a" and any(word in PASTS or (word.endswith("ed") and word != "named") for word in after)
     deed = any(word == "to" or word.endswith("ing") for word in before)
     matter = event or owned == "matter" or (not owned and (told or deed))
     form = "event" if event else "owner" if owned else _form(clause, words, phrases)

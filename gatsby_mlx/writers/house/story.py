@@ -11,19 +11,20 @@ from functools import cache
 
 from . import sentences
 from .grammar import Dice, capital, expand, fill
-from .plan import Plan, creatures, make_plan, plain_topic, props
+from .plan import Plan, make_plan, plain_topic
 from .topics import read_topic
 
 MENTION = re.compile(r"green\s+light", re.IGNORECASE)
 _THE_LIGHT = re.compile(r"\b([Tt]he) green light")
 _OF_THE_STORY = re.compile(r"\{([XxYy]|[Ss]tar|[Dd]eed(ing)?|noun)\}")
 WORD = re.compile(r"[A-Za-z']+")
-WORDS = range(82, 170)
+WORDS = {1: range(85, 134), 2: range(85, 134), 3: range(85, 132), 4: range(85, 141), 5: range(95, 149)}
 CHARS, DOCUMENT = 895, 930  # a story's characters; with its topic, so that the control line still fits into 1000
-DRAWS, REDRAWS = 200, 5
-LIMITS, SHORT, LAST = {1: 125, 2: 108, 3: 100, 4: 94, 5: 92}, 52, 125  # characters of a beat
+DRAWS, REDRAWS = 200, 8
+LIMITS, SHORT, LAST = {1: 106, 2: 94, 3: 75, 4: 70, 5: 72}, 44, 112  # characters of a beat
 NEW = {"an_h": "h", "a_prop": "prop", "a_toy": "toy"}
-FRESH = {"creature": creatures, "thing": props}  # drawn anew every time
+ROOMY = ("REMEMBER", "ACHE", "FORGET", "BREAK", "LAST")  # roles that may take more room
+GUEST = re.compile(r"\{[Cc]reature\}")  # a line with a passing animal: one is enough for a story
 
 # mentions a level may have, with their weights
 MENTIONS = {
@@ -37,63 +38,62 @@ MENTIONS = {
 # beats by level and mentions, '/' parts paragraphs; names in capitals are the light's; a '?' may be left out
 BEATS = {
     (1, 1): (
-        "open world wish detail? / try partner? helper / turn GLIMPSE end partner_end?",
-        "open world wish / GLIMPSE try helper partner? / turn end partner_end? detail?",
-        "open world GLIMPSE wish partner? / try helper detail? / turn end",
-        "open partner? world wish / try detail? helper / turn end partner_end? GLIMPSE",
-        "open world detail? wish / try helper / turn partner_end? / end GLIMPSE",
+        "open world wish / try helper / turn GLIMPSE end",
+        "open wish detail? / try GLIMPSE helper / turn end partner_end?",
+        "open GLIMPSE wish / helper / turn end partner_end?",
+        "open world partner? wish / helper / turn end GLIMPSE",
+        "open wish partner? / try helper / turn end / GLIMPSE",
     ),
     (1, 2): (
-        "open world GLIMPSE wish partner? / try helper detail? / turn end REMEMBER",
-        "open world wish / try GLIMPSE helper partner? / turn end partner_end? REMEMBER",
+        "open GLIMPSE wish partner? / helper / turn end REMEMBER",
+        "open wish / try GLIMPSE helper / turn REMEMBER",
     ),
     (2, 3): (
-        "open world? FIRST wish / try helper AGAIN / turn end? partner_end? REMEMBER",
-        "open FIRST wish partner? / try AGAIN helper / turn end REMEMBER",
-        "open world wish / FIRST try helper partner? / turn AGAIN / REMEMBER",
-        "open wish detail? / try FIRST helper / AGAIN turn end / REMEMBER",
+        "open FIRST wish / helper AGAIN / turn end? REMEMBER",
+        "open FIRST wish partner? / AGAIN helper / turn REMEMBER",
+        "open wish / FIRST try? helper / turn AGAIN / REMEMBER",
+        "open wish / try FIRST helper / AGAIN turn / REMEMBER",
     ),
     (2, 4): (
-        "open world? FIRST wish / try AGAIN helper / turn AGAIN / REMEMBER",
-        "open wish FIRST / try AGAIN helper AGAIN / turn partner_end? end? / REMEMBER",
-        "open FIRST AGAIN wish / try helper / turn AGAIN / REMEMBER",
+        "open FIRST wish / try? AGAIN helper / turn AGAIN / REMEMBER",
+        "open wish FIRST / AGAIN helper AGAIN / turn / REMEMBER",
+        "open FIRST AGAIN wish / helper / turn AGAIN REMEMBER",
     ),
     (3, 5): (
-        "open FIRST wish PULL / try helper PULL / turn PULL end? / ACHE",
-        "open world? FIRST wish / PULL try back? / helper PULL turn / PULL ACHE",
-        "open wish FIRST / try PULL back? helper / PULL turn / PULL ACHE",
-        "open FIRST wish / PULL PULL back? helper / turn PULL / ACHE",
+        "open FIRST wish PULL / helper PULL / turn PULL / ACHE",
+        "open FIRST wish / PULL try / PULL turn / PULL ACHE",
+        "open wish FIRST / try PULL / PULL turn / PULL ACHE",
+        "open FIRST wish / PULL PULL helper / turn PULL / ACHE",
     ),
     (3, 6): (
-        "open FIRST wish PULL / try PULL back? / PULL turn PULL / ACHE",
+        "open FIRST wish PULL / try PULL / PULL turn PULL / ACHE",
         "open wish FIRST PULL / PULL helper / PULL turn / PULL ACHE",
-        "open FIRST PULL wish / try PULL / PULL turn / PULL ACHE",
+        "open FIRST PULL wish / PULL try / PULL turn / PULL ACHE",
     ),
     (4, 8): (
-        "open FIRST wish STOP / helper? STOP WAIT / STOP STOP / STOP FORGET",
-        "open wish FIRST / PULL STOP try? WAIT / STOP WAIT / STOP FORGET",
+        "open FIRST wish STOP / STOP WAIT / STOP STOP / STOP FORGET",
+        "open wish FIRST / PULL STOP WAIT / STOP WAIT / STOP FORGET",
         "open FIRST STOP wish / PULL WAIT / STOP STOP STOP / FORGET",
-        "open FIRST wish / try STOP / STOP WAIT STOP / STOP WAIT FORGET",
+        "open FIRST wish STOP / STOP WAIT STOP / STOP WAIT FORGET",
     ),
     (4, 9): (
-        "open FIRST wish STOP / STOP STOP WAIT / STOP helper? WAIT / STOP FORGET",
+        "open FIRST wish STOP / STOP STOP WAIT / STOP WAIT / STOP FORGET",
         "open wish FIRST STOP / PULL WAIT STOP / STOP WAIT STOP / FORGET",
         "open FIRST wish / STOP STOP WAIT / STOP PULL / STOP STOP FORGET",
     ),
     (5, 12): (
         "open FIRST wish / try BREAK / LAST",
-        "open wish FIRST / try BREAK / LAST",
-        "open FIRST wish / PULL CALL BREAK / LAST",
-        "open wish FIRST PULL / CALL BREAK / LAST",
+        "open wish FIRST / BREAK / LAST",
+        "open FIRST wish / CALL BREAK / LAST",
     ),
     (5, 13): (
-        "open FIRST wish / try BREAK / LAST",
+        "open FIRST wish / BREAK / LAST",
         "open wish FIRST / STOP BREAK / LAST",
         "open FIRST wish / CALL BREAK / LAST",
     ),
     (5, 14): (
-        "open wish FIRST / STOP BREAK / LAST",
-        "open FIRST wish / CALL BREAK / LAST",
+        "open wish FIRST / BREAK / LAST",
+        "open FIRST wish / BREAK / LAST",
         "open FIRST STOP wish / BREAK / LAST",
     ),
 }  # fmt: skip
@@ -134,8 +134,9 @@ def _draw(plan: Plan, beats: str, level: int, target: int, room: int, dice: Dice
         first, second = teller.short(missing)
         paragraphs[-1:] = [first, f"{second} {paragraphs[-1]}"]
     story = "\n\n".join(paragraphs)
-    fits = len(WORD.findall(story)) in WORDS and len(story) <= room and len(MENTION.findall(story)) == target
-    return story if fits else None
+    fits = len(WORD.findall(story)) in WORDS[level] and len(story) <= room and len(MENTION.findall(story)) == target
+    stays = plan.slots["noun"] in story[len(story) // 2 :].lower()  # what the story is about, in its second half
+    return story if fits and stays else None
 
 
 class Teller:
@@ -148,11 +149,11 @@ class Teller:
     def __init__(self, plan: Plan, dice: Dice, limit: int) -> None:
         """`limit`: characters that a beat should not exceed, so that much light fits into few words."""
         self.plan, self.dice, self.limit = plan, dice, limit
-        self.known = set(plan.slots) - set(NEW.values())
+        self.known = set(plan.slots) - set(NEW.values()) - {"advised"}
         if plan.slots["an_h"] == plan.slots["h"]:
             self.known.add("h")
-        self.met = {plan.slots.get(key) for key in ("t", "h", "p", "prop", "toy")}
         self.used: set[str] = set()
+        self.guest = False
 
     def paragraph(self, roles: list[str]) -> str:
         """Tell one paragraph; roles with a '?' are told every other time."""
@@ -164,12 +165,13 @@ class Teller:
         if role.startswith("partner") and not self.plan.has_partner:
             return ""
         mode, name = self.plan.mode, f"light_{role.lower()}" if role.isupper() else role
+        if role == "turn" and "advised" not in self.known:
+            name = "turn_alone"
         if role == "wish":
             name, mode = ("wish", "hero") if self.plan.want == "day" else (self.plan.want, mode)
         by_mode = f"{name}_{mode}"
-        return self.draw(
-            by_mode if sentences.lines(by_mode) else name, {"SHORT": SHORT, "LAST": LAST}.get(role, self.limit)
-        )
+        limit = SHORT if role == "SHORT" else LAST if role in ROOMY else self.limit
+        return self.draw(by_mode if sentences.lines(by_mode) else name, limit)
 
     def draw(self, role: str, limit: int) -> str:
         """Draw a line of a role and fill it; drawn anew, a few times, while it is too long."""
@@ -209,19 +211,22 @@ class Teller:
         lines = sentences.lines(role)
         for _ in range(4 * len(lines)):
             line = self.dice.choice(lines)
-            if line in self.used or not _needs(line) <= self.known:
+            if line in self.used or not _needs(line) <= self.known or (self.guest and GUEST.search(line)):
                 continue
             if not role.startswith("light_") or _OF_THE_STORY.search(line) or self.dice.chance(0.6):
                 break
         else:
             line = self.dice.choice([line for line in lines if _needs(line) <= self.known])
         self.used.add(line)
+        self.guest = self.guest or bool(GUEST.search(line))
         return line
 
     def slot(self, name: str) -> str:
         """The text of a slot: a word of the plan, or a line of the role of that name; `{T}` is `{t}` with a capital."""
         if name == "Name":
             return self.plan.slots[name]
+        if name == "advice":
+            self.known.add("advised")
         if name in self.plan.slots and name not in NEW:
             return expand(self.plan.slots[name], self.slot, self.dice)
         if name[0].isupper():
@@ -230,11 +235,6 @@ class Teller:
             known = NEW[name] in self.known
             self.known.add(NEW[name])
             return self.plan.slots[NEW[name] if known else name]
-        if name in FRESH:
-            noun = self.dice.choice(
-                [noun for noun in self.dice.sample(FRESH[name](), 6) if f"the {noun.word}" not in self.met]
-            )
-            return f"a {self.dice.choice(noun.adjectives)} {noun.word}"
         return expand(self.pick(name), self.slot, self.dice)
 
 
@@ -243,4 +243,4 @@ def _needs(line: str) -> frozenset[str]:
     """The plan's slots that a line needs, as plain names; slots that are roles of their own need nothing."""
     found = {slot if slot == "Name" else slot[0].lower() + slot[1:] for slot in re.findall(r"\{(\w+)\}", line)}
     found -= {known for new, known in NEW.items() if new in found}
-    return frozenset(slot for slot in found - FRESH.keys() if not sentences.lines(slot))
+    return frozenset(slot for slot in found if not sentences.lines(slot))

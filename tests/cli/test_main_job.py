@@ -1,0 +1,155 @@
+"""The main job, command by command: write, corpus show, train, tell, dial."""
+
+import json
+import math
+import os
+import re
+import shlex
+
+import pytest
+from cli_tools import document, gatsby, save_model
+
+from gatsby_mlx.corpus.load import load
+
+TOPIC = "a dog and a balloon"
+
+
+def test_write_says_what_it_did_on_stderr_and_leaves_a_corpus(corpus):
+    found = load(corpus)
+    assert len(found.documents) == 50
+    assert {d.level for d in found.documents} == {1, 2, 3, 4, 5}
+    again = gatsby("write", "--n", 50, "--out", corpus)
+    assert again.exit_code == 0
+    assert again.stdout == ""
+    assert "nothing to do" in again.stderr
+
+
+def test_write_with_topics_of_ones_own_tells_each_at_five_levels(place):
+    (place / "mine.txt").write_text("A Lost Kitten\n\n# a comment\na dog and a balloon\nthe old clock\n")
+    assert gatsby("write", "--topics", "mine.txt", "--out", "all").exit_code == 0
+    assert len(load("all").documents) == 15
+    assert gatsby("write", "--topics", "mine.txt", "--n", 10, "--out", "some").exit_code == 0
+    assert {d.topic for d in load("some").documents} == {"a lost kitten", TOPIC}
+
+
+def test_corpus_show_prints_a_table_and_one_json_document(corpus):
+    shown = gatsby("corpus", "show", corpus)
+    assert shown.exit_code == 0
+    assert shown.stderr == ""
+    assert "50 stories" in shown.stdout
+    assert re.search(r"^house +1\.\d\d \(\d-\d\)", shown.stdout, re.MULTILINE)
+    told = document(gatsby("corpus", "show", corpus / "raw.txt", "--json"))
+    assert told["documents"] == 50
+    (dial,) = told["dial"]
+    assert dial["writer"] == "house"
+    assert dial["means"] == sorted(dial["means"])
+    assert dial["n"] == [10] * 5
+
+
+def test_corpus_show_of_a_corpus_without_a_level_is_still_json(corpus, place):
+    kept = [d.text for d in load(corpus).documents if d.level != 4]
+    (place / "raw.txt").write_text("".join(kept))
+    shown = gatsby("corpus", "show", "raw.txt", "--json")
+    told = json.loads(shown.stdout, parse_constant=lambda name: pytest.fail(f"JSON has no {name}"))
+    assert told["dial"][0]["means"][3] is None
+    assert "nan" not in gatsby("corpus", "show", "raw.txt").stdout
+
+
+@pytest.mark.parametrize(("suffix", "start"), [("svg", b"<svg"), ("png", b"\x89PNG")])
+def test_corpus_show_plots(corpus, place, suffix, start):
+    assert gatsby("corpus", "show", corpus, "--plot", f"dial.{suffix}").exit_code == 0
+    assert start in (place / f"dial.{suffix}").read_bytes()[:400]
+
+
+def test_train_leaves_checkpoints_metrics_and_a_hint_that_works(corpus, place):
+    done = gatsby("train", "--preset", "pocket", "--corpus", corpus, "--max-chars", 20_000, "--seed", 7)
+    assert done.exit_code == 0, done.output
+    assert done.stdout == ""
+    assert "parameters as the seed counts them" in done.stderr
+    assert "(best)" in done.stderr
+    run = place / "runs" / "pocket"
+    assert {"last", "best-loss", "metrics.jsonl", "loss.svg"} <= {p.name for p in run.iterdir()}
+    hint = shlex.split(done.stderr.splitlines()[-1])
+    told = gatsby(*hint[1:], "--max-tokens", 20)
+    assert told.exit_code == 0, told.output
+
+    second = gatsby("train", "--preset", "pocket", "--corpus", corpus)
+    assert second.exit_code == 1
+    assert "runs/pocket" in second.stderr
+    assert "--resume" in second.stderr
+
+    chosen = gatsby("tell", TOPIC, "--max-tokens", 20)
+    assert "using the newest run, runs/pocket" in chosen.stderr
+
+
+def test_newest_run_is_taken_the_demo_s_too_and_no_leftover_of_a_crash(place, model):
+    for name, age in (("runs/old/last", 30), ("demo/run/best-loss", 20), ("runs/.torn/last", 1)):
+        folder = save_model(place / name)
+        stamp = (folder / "config.json").stat().st_mtime - age
+        os.utime(folder / "config.json", (stamp, stamp))
+    assert "using the newest run, demo/run" in gatsby("tell", TOPIC, "--max-tokens", 5).stderr
+
+
+def test_tell_streams_the_story_that_json_holds(model):
+    options = ("tell", TOPIC, "--green", 5, "--seed", 11, "--model", model, "--max-tokens", 300)
+    streamed, told = gatsby(*options), document(gatsby(*options, "--json"))
+    (story,) = told["stories"]
+    assert (told["topic"], told["seed"], story["level"]) == (TOPIC, 11, 5)
+    assert streamed.stdout == story["story"] + "\n"
+    assert gatsby(*options).stdout == streamed.stdout
+    assert gatsby(*options[:5], 12, *options[6:]).stdout != streamed.stdout
+    assert story["finish"] == "limit"
+    assert streamed.stderr == "(cut: --max-tokens is reached)\n"
+
+
+def test_tell_shows_the_seed_it_chose_so_that_the_story_can_be_had_again(model):
+    options = ("tell", TOPIC, "--model", model, "--max-tokens", 40)
+    first = gatsby(*options)
+    seed = re.search(r"^seed (\d+)$", first.stderr, re.MULTILINE)
+    assert seed
+    assert gatsby(*options, "--seed", seed[1]).stdout == first.stdout
+
+
+def test_tell_says_that_the_context_is_full(model):
+    told = gatsby("tell", TOPIC, "--model", model, "--seed", 1, "--temp", 0)
+    assert told.exit_code == 0
+    assert told.stderr == "(cut: the context is full)\n"
+
+
+def test_tell_all_levels_stands_side_by_side_or_one_under_another(model, monkeypatch):
+    options = ("tell", TOPIC, "--all-levels", "--seed", 4, "--model", model, "--max-tokens", 60)
+    rows = document(gatsby(*options, "--json"))["stories"]
+    assert [row["level"] for row in rows] == [1, 2, 3, 4, 5]
+    monkeypatch.setenv("COLUMNS", "200")
+    wide = gatsby(*options)
+    assert all(f"green={k} (" in wide.stdout.splitlines()[0] for k in range(1, 6))
+    monkeypatch.setenv("COLUMNS", "80")
+    narrow = gatsby(*options)
+    assert sum(line.startswith("green=") for line in narrow.stdout.splitlines()) == 5
+    assert "(cut at level 3: --max-tokens is reached)" in narrow.stderr
+
+
+def test_dial_prints_the_table_and_the_exact_json(model, place):
+    (place / "mine.txt").write_text("A Dog and a Balloon\nthe old clock\n")
+    options = ("dial", "--topics", "mine.txt", "--seeds", 1, "--max-tokens", 60, "--model", model)
+    told = document(gatsby(*options, "--json"))
+    assert set(told) >= {"levels", "spearman", "strictly_rising", "adjacent_auc", "seed_count", "topics", "seeds"}
+    assert told["topics"] == 2
+    assert [row["level"] for row in told["levels"]] == [1, 2, 3, 4, 5]
+    for row in told["levels"]:
+        assert {"mentions", "low", "high", "per_100_words", "n"} <= set(row)
+        assert row["n"] == 2
+        assert all(v is None or math.isfinite(v) for v in row.values())
+    table = gatsby(*options, "--plot", "dial.svg")
+    assert table.exit_code == 0
+    assert "95% interval" in table.stdout
+    assert "for comparison only" in table.stdout
+    assert "<svg" in (place / "dial.svg").read_text()[:400]
+
+
+def test_doctor_reports_for_people_and_as_json():
+    told = document(gatsby("doctor", "--json"))
+    assert {"device", "mlx", "blas", "measured_gflop_s", "memory", "compiler", "advice"} <= set(told)
+    shown = gatsby("doctor").stdout
+    assert "GFLOP/s" in shown
+    assert "MLX" in shown

@@ -1,0 +1,187 @@
+"""resume: a run that is killed again and again ends with the bits of one that never was; another run is refused."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from safetensors.numpy import load_file
+from test_loop import RECIPE, SHAPE, corpus, run_in
+
+from gatsby_mlx.config import TrainConfig
+from gatsby_mlx.errors import CheckpointError
+from gatsby_mlx.training.loop import Run, check_out, read_metrics
+
+ROOT = Path(__file__).resolve().parents[2]
+STORY = "replace(RECIPE, eval_every_chars=1_500)"  # Muon, dropout, two micro-batches a step
+WINDOW = "replace(SEED_LIKE, eval_every_chars=2_000, batch_chars=1_536)"  # AdamW, dropout, three
+
+PROGRAM = """
+import os, signal, sys
+import gatsby_mlx.model
+sys.path.append("tests/training")
+from test_loop import *
+from gatsby_mlx import files
+
+out, moment, n = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+
+def die(*_):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def dying(function, before):
+    calls = []
+    def wrapped(*args):
+        calls.append(args)
+        last = len(calls) == n
+        if last and before:
+            die()
+        result = function(*args)
+        if last:
+            die()
+        return result
+    return wrapped
+
+if moment == "arrays":  # the weights are written and the optimiser is not
+    checkpoint._save_arrays = dying(checkpoint._save_arrays, False)
+elif moment == "unpublished":  # all is written, and the old folder stands
+    files.publish_folder = dying(files.publish_folder, True)
+elif moment == "published":
+    files.publish_folder = dying(files.publish_folder, False)
+elif moment == "swapped":  # the names are swapped; the old folder lies about
+    files._take_place = dying(files._take_place, False)
+
+resumed = (out / "last").exists()
+check_out(out, resumed)
+run = Run(corpus(), SHAPE, RECIPE_OF_RUN, out, "tiny")
+if resumed:
+    run.resume()
+print("begun", run.progress.step, flush=True)
+for i, event in enumerate(run.events(), 1):
+    print(i, flush=True)
+    if moment == "event" and i == n:
+        die()
+"""
+
+
+def start(recipe: str, out: Path, moment: str = "", n: int = 0) -> subprocess.Popen:
+    program = PROGRAM.replace("RECIPE_OF_RUN", recipe)
+    command = [sys.executable, "-c", program, str(out), moment, str(n)]
+    env = {k: v for k, v in os.environ.items() if k != "MLX_DISABLE_COMPILE"}
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT, env=env)
+
+
+def bits(out: Path) -> dict:
+    """Return what two runs have to agree in: weights, optimiser, place and metrics, without the times."""
+
+    def timeless(values: dict) -> dict:
+        return {k: v for k, v in values.items() if k not in ("seconds", "chars_per_s", "seconds_left")}
+
+    arrays = ("last/model", "last/optimizer", "best-loss/model")
+    state = json.loads((out / "last" / "state.json").read_text())
+    return {
+        **{
+            name: {k: (v.dtype, v.tobytes()) for k, v in load_file(out / f"{name}.safetensors").items()}
+            for name in arrays
+        },
+        "state": (state["run"], timeless(state["progress"])),
+        "metrics": [timeless(row) for row in read_metrics(out / "metrics.jsonl")],
+        "config": [(out / name / "config.json").read_text() for name in ("last", "best-loss")],
+    }
+
+
+@pytest.mark.parametrize(
+    ("recipe", "kills"),
+    [
+        (STORY, [("published", 1), ("event", 2), ("event", 7), ("arrays", 2), ("unpublished", 2), ("swapped", 1)]),
+        (WINDOW, [("event", 3), ("published", 1)]),
+    ],
+    ids=["story", "window"],
+)
+def test_a_run_killed_again_and_again_equals_an_unbroken_one(tmp_path, recipe, kills):
+    for moment, n in kills:
+        killed = start(recipe, tmp_path / "killed", moment, n)
+        _, err = killed.communicate(timeout=300)
+        assert killed.returncode == -9, (moment, err)
+    killed = start(recipe, tmp_path / "killed")
+    assert killed.stdout.readline().split()[0] == "begun"
+    assert killed.stdout.readline()
+    killed.kill()  # and once from outside, wherever it is
+    killed.communicate(timeout=300)
+    for folder in ("killed", "unbroken"):
+        out, err = (last := start(recipe, tmp_path / folder)).communicate(timeout=300)
+        assert last.returncode == 0, err
+        if folder == "unbroken":
+            assert out.startswith("begun 0")
+    found, wanted = bits(tmp_path / "killed"), bits(tmp_path / "unbroken")
+    for name, value in wanted.items():
+        assert found[name] == value, name
+    assert sorted(p.name for p in (tmp_path / "killed").iterdir()) == ["best-loss", "last", "metrics.jsonl"]
+
+
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory) -> Path:
+    """A run folder that stopped after two steps."""
+    out = tmp_path_factory.mktemp("stopped") / "run"
+    seen = []
+    for event in run_in(out).events(lambda: len(seen) >= 2):
+        seen.append(event)
+    return out
+
+
+def refused(run: Run, *words: str) -> None:
+    before = {p.name: p.read_bytes() for p in (run.out / "last").iterdir()}
+    with pytest.raises(CheckpointError) as caught:
+        run.resume()
+    line = caught.value.line()
+    assert "\n" not in line and all(word in line for word in words), line
+    assert {p.name: p.read_bytes() for p in (run.out / "last").iterdir()} == before
+
+
+def test_another_corpus_or_recipe_is_refused_by_name(stopped):
+    refused(Run(corpus("another"), SHAPE, RECIPE, stopped), "another corpus", "began with")
+    refused(run_in(stopped, replace(RECIPE, lr=0.02, max_chars=10_000)), "another lr, max_chars")
+    refused(run_in(stopped, TrainConfig()), "batch_chars", "eval_every_chars")
+    refused(run_in(stopped, dropout=0.2), "another dropout")
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"run": 5, "progress": {}}', '{"run": {}, "progress": {"x": 1}}'])
+def test_a_damaged_state_is_refused(stopped, content):
+    path = stopped / "last" / "state.json"
+    sound = path.read_text()
+    path.write_text(content)
+    refused(run_in(stopped), "state.json")
+    path.write_text(sound)
+
+
+@pytest.mark.parametrize("name", ["state.json", "optimizer.safetensors", "model.safetensors"])
+def test_an_incomplete_last_is_refused(stopped, name):
+    path = stopped / "last" / name
+    sound = path.read_bytes()
+    path.unlink()
+    refused(run_in(stopped), "incomplete", name)
+    path.write_bytes(sound[: len(sound) // 2])
+    refused(run_in(stopped), "damaged", name)
+    path.write_bytes(sound)
+    run = run_in(stopped)
+    run.resume()
+    assert run.progress.step == 2
+
+
+def test_a_displaced_last_is_found_again(stopped):
+    """A crash between the two renames, where the file system cannot swap names, leaves `last` under another name."""
+    (stopped / "last").rename(stopped / ".last.old")
+    check_out(stopped, resume=True)
+    run = run_in(stopped)
+    run.resume()
+    assert run.progress.step == 2
+
+
+def test_metrics_after_the_checkpoint_are_cut(stopped):
+    path = stopped / "metrics.jsonl"
+    sound = path.read_text()
+    path.write_text(sound + '{"step": 3, "event": "train"}\nnull\n{"step": 4, "eve')
+    run_in(stopped).resume()
+    assert path.read_text() == sound
