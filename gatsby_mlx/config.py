@@ -113,7 +113,7 @@ PRESETS = {
                 micro_chars=512,
                 short_chars=600_000,
                 eval_every_chars=300_000,
-                eval_chars=50_000,
+                eval_chars=40_000,
             ),
         ),
         # gatsby-nanogpt-2 as published: nanoGPT's recipe to the letter.

@@ -18,6 +18,10 @@ from gatsby_mlx.config import GPTConfig
 from gatsby_mlx.model.gpt import GPT
 from gatsby_mlx.training.rows import MicroBatch
 
+# One thread at a time builds a graph, since MLX promises nothing of two that trace at once. Evaluation, which is the
+# work, runs in all of them.
+_building = threading.Lock()
+
 
 class Worker:
     """Traced loss and gradient for one thread. Parameters come in with each call; its model is only the structure."""
@@ -56,10 +60,11 @@ class Worker:
         """Return loss sums [2] and summed gradients over (seed, micro-batch) pairs, evaluated; seeds are dropout's."""
         function, sums, gradients = self._function(True), mx.zeros(2), None
         for seed, batch in batches:
-            mx.random.seed(seed)
-            own, new = function(parameters, *_arrays(batch))
-            sums = sums + own
-            gradients = new if gradients is None else tree_map(mx.add, gradients, new)
+            with _building:
+                mx.random.seed(seed)
+                own, new = function(parameters, *_arrays(batch))
+                sums = sums + own
+                gradients = new if gradients is None else tree_map(mx.add, gradients, new)
             mx.eval(sums, gradients)
         return sums, gradients
 
@@ -67,7 +72,8 @@ class Worker:
         """Return loss sums [2] over `batches` without dropout, evaluated."""
         function, sums = self._function(False), mx.zeros(2)
         for batch in batches:
-            sums = sums + function(parameters, *_arrays(batch))
+            with _building:
+                sums = sums + function(parameters, *_arrays(batch))
             mx.eval(sums)
         return sums
 
@@ -103,13 +109,22 @@ class Workers:
         compiled = device.compile_works()
         try:
             if self._threads:
-                self._workers = [t.submit(Worker, self.config, compiled).result() for t in self._threads]
+                self._workers = [t.submit(self._start, compiled).result() for t in self._threads]  # one after another
             else:
                 self._workers = [Worker(self.config, compiled)]
         except BaseException:
             self.__exit__()
             raise
         return self
+
+    def _start(self, compiled: bool) -> Worker:
+        """Make a worker in its own thread, and its stream with it: two threads that do so at once can mix theirs up."""
+        with self._in_stream():
+            mx.eval(mx.zeros(1) + 1)
+            return Worker(self.config, compiled)
+
+    def _in_stream(self) -> mx.StreamContext:
+        return mx.stream(self._stream or mx.default_device())
 
     def __exit__(self, *exception) -> None:
         for thread in self._threads:
@@ -121,7 +136,7 @@ class Workers:
             return [getattr(self._workers[0], method)(parameters, shares[0])]
 
         def run(worker: Worker, share):
-            with mx.stream(self._stream or mx.default_device()):
+            with self._in_stream():
                 return getattr(worker, method)(parameters, share)
 
         mx.eval(parameters)

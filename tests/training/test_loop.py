@@ -188,7 +188,7 @@ def test_time_alone_saves_too(tmp_path, monkeypatch):
 
 
 def test_speed_is_measured_on_a_throwaway_model():
-    assert loop.measure_speed(corpus(), SHAPE, RECIPE, seconds=0.1) > 100
+    assert loop.measure_speed(corpus(), SHAPE, RECIPE, 0.5, seconds=0.1) > 100
 
 
 FULL = """

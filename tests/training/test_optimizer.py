@@ -12,7 +12,7 @@ from gatsby_mlx.config import GPTConfig, TrainConfig, preset
 from gatsby_mlx.model.gpt import GPT
 from gatsby_mlx.training import optimizer as optimizers
 
-MUON, ADAMW = TrainConfig(lr=0.01), TrainConfig(lr=0.01, optimizer="adamw")
+MUON, ADAMW = TrainConfig(lr=0.01, muon_ratio=1.0), TrainConfig(lr=0.01, optimizer="adamw")
 
 
 def tiny() -> GPT:
@@ -31,7 +31,7 @@ def stepped(config: TrainConfig, gradients, n: int = 1) -> tuple[dict, dict]:
     before = flat(model.parameters())
     optimizer = optimizers.build(config)
     optimizer.init(model.trainable_parameters())
-    optimizers.set_learning_rate(optimizer, config.lr)
+    optimizers.set_learning_rate(optimizer, config.lr, 1.0)
     for _ in range(n):
         optimizer.update(model, gradients(model))
     return before, flat(model.parameters())
@@ -150,12 +150,12 @@ def test_a_new_rate_reaches_a_compiled_step():
     model = nn.Linear(2, 2, bias=False)
     optimizer = optimizers.build(TrainConfig(optimizer="adamw", weight_decay=0.0))
     optimizer.init(model.trainable_parameters())
-    optimizers.set_learning_rate(optimizer, 0.0)
+    optimizers.set_learning_rate(optimizer, 0.0, 1.0)
     state = [model.state, optimizer.state]
     step = mx.compile(lambda g: optimizer.update(model, g), inputs=state, outputs=state)
     weights = []
     for lr in (0.1, 0.1, 0.0):
-        optimizers.set_learning_rate(optimizer, lr)
+        optimizers.set_learning_rate(optimizer, lr, 1.0)
         step({"weight": mx.ones((2, 2))})
         mx.eval(state)
         weights.append(float(model.weight[0, 0]))

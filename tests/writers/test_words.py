@@ -11,9 +11,9 @@ COUNTS = {"adjectives": 4, "homes": 2, "does": 4, "use": 3, "wants": 3, "trouble
 HELD_OUT = """
 otter hedgehog walrus ostrich badger lobster peacock raccoon gorilla parrot jellyfish dragonfly flamingo beaver lizard
 submarine taxi canoe tractor helicopter skateboard pancake pickle muffin mango coconut waffle noodle pretzel cactus
-daisy mushroom tornado hailstone telescope toaster typewriter microscope vacuum trampoline puppet yoyo marble jigsaw violin
-trumpet harmonica umbrella backpack mitten necklace wizard astronaut plumber dentist mermaid lighthouse museum volcano
-igloo
+daisy mushroom tornado hailstone telescope toaster typewriter microscope vacuum trampoline puppet yoyo marble jigsaw
+violin trumpet harmonica umbrella backpack mitten necklace wizard astronaut plumber dentist mermaid lighthouse museum
+volcano igloo
 """.split()
 HELD_OUT_PLURALS = ["cacti", "dragonflies", "jellyfishes", "mangoes", "volcanoes", "tornadoes", "ostriches", "walruses"]
 # verbs that a child's story may meet and whose past does not end in -ed: the grammar must know each one that occurs

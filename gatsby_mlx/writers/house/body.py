@@ -1,5 +1,6 @@
 """What a hero reaches out with.
 
+>>> from gatsby_mlx.writers.house.lexicon import nouns
 >>> limb(None), limb(nouns()["kitten"]), limb(nouns()["duck"]), limb(nouns()["snail"])
 ('hand', 'paw', 'wing', '')
 """

@@ -2,6 +2,7 @@
 
 >>> remedy("could not reach the shelf", Dice(1))
 ('reach the shelf', 'reached the shelf')
+>>> from gatsby_mlx.writers.house.reading import read_topic
 >>> own_wish(read_topic("a snail racing a beetle"))
 'outrun the beetle'
 """

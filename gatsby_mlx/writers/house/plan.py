@@ -1,5 +1,6 @@
 """The plan of a story: who is in it, where, what is wished for or went wrong, who helps and how it can end.
 
+>>> from gatsby_mlx.writers.house.reading import read_topic
 >>> plan = make_plan(read_topic("a lost kitten"), "Nora", Dice(1))
 >>> plan.slots["t"], plan.slots["hand"]
 ('the kitten', 'paw')
@@ -58,7 +59,8 @@ def make_plan(topic: Topic, name: str, dice: Dice) -> Plan:
     dear = slots["p"] if "p" in slots and slots["p"] != slots["h"] else goal(slots["deed"])
     # what the hero turns away from: {x}, and {y} in sentences that speak of the helper as well
     slots["x"] = slots["t"] if not hero else dear or "{an_h}"
-    slots["y"] = slots["t"] if not hero else dear or "{a_toy}"
+    if dear or not hero:
+        slots["y"] = slots["t"] if not hero else dear
     if hero:
         slots["others"] = slots["plural"]
     else:
@@ -203,6 +205,6 @@ def props() -> tuple[Noun, ...]:
 
 
 def _prop(slots: dict[str, str], taken: tuple[Noun | None, ...], dice: Dice) -> None:
-    """Two small things at hand, each met as 'a chipped teacup' and then 'the teacup'."""
-    for key, noun in zip(("prop", "toy"), dice.sample([noun for noun in props() if noun not in taken], 2), strict=True):
-        slots.update({key: f"the {noun.word}", f"a_{key}": f"a {dice.choice(LOOKS)} {noun.word}"})
+    """A small thing at hand, met as 'a blue teacup' and then 'the teacup'."""
+    noun = dice.choice([noun for noun in props() if noun not in taken])
+    slots.update(prop=f"the {noun.word}", a_prop=f"a {dice.choice(LOOKS)} {noun.word}")

@@ -9,34 +9,13 @@
 A noun that stands in no table becomes a record of `unknown.txt` under its own name, so every topic has a subject.
 """
 
-import hashlib
 import re
-from dataclasses import dataclass, replace
-from functools import cache
-from importlib import resources
+from dataclasses import dataclass
 
-from .grammar import IRREGULAR
-from .lexicon import Noun, nouns, pluralize, plurals, read_table
+from .lexicon import Noun
+from .phrases import NUMBERS, PASTS, Phrase, find_phrases, last_resort
 
-LONGEST_NOUN = 3
-NUMBERS = frozenset("two three four five six seven eight nine ten twelve hundred many several both".split())
 POSSESSIVES = frozenset("his her its their".split())
-DETERMINERS = (
-    frozenset("a an the my your his her our their its one some every each another no any this these those".split())
-    | NUMBERS
-)
-BOUNDARIES = frozenset(
-    """and or but with without in on at to from of for by near beside behind under over above below between through
-    across into onto inside outside around along against after before during until past beyond down up out off away
-    back like as than about who that which what when where why how if is are was were be been am do does did has
-    have had can could will would should must may might not never it he she they we i you me him them us afraid
-    scared asleep awake alone nobody somebody everyone everybody someone nothing everything something again home
-    late early all too very so there here named called once then ago full""".split()
-)
-PASTS = frozenset(past for past, _ in IRREGULAR.values()) - frozenset(
-    "lost left felt hurt ground hung wet burned bent".split()
-)
-LOOSE = frozenset("dark end top bottom middle way world time first last other others same rest little".split())
 # what a topic may name first, or somebody may own, and the topic still be about the other noun: 'a trip to the zoo'
 MATTERS = frozenset(
     """birthday dream secret day nap idea wish name story tale winter summer bath walk haircut party night morning trip
@@ -46,27 +25,6 @@ QUESTIONS = frozenset("what how why where when who".split())
 LINKING = frozenset(
     "wanted loved met saved built fixed found drew chased followed helped married caught and missed".split()
 )
-KNOWN_ADJECTIVES = frozenset(
-    """little big small tiny old new young lost last first only good bad happy sad red blue yellow purple pink white
-    black brown gray golden silver magic lonely hungry tired sleepy brave shy kind funny silly great poor rich long
-    short tall rainy snowy windy sunny baby best favorite own whole secret very""".split()
-)
-LIVELY = frozenset(
-    """lonely hungry sleepy brave shy kind grumpy clever happy sad proud tired curious friendly baby wild homesick
-    bored angry lazy jealous polite naughty worried forgetful cheerful gentle hopeful""".split()
-)
-LIVELY_NEXT = frozenset("afraid scared who named called asleep".split())
-_ENDINGS = """
-animal fish fly bird bug saur saurus hog hound bear worm
-person ist man men woman maid naut ian smith maker keeper boy girl hero ninja mom mum mama dad papa
-vehicle boat spaceship airship plane car copter truck bike cycle marine board van
-machine machine scope writer phone puter
-place house room land shop yard field town park school palace
-food cake pie berry bread fruit soup cookie candy nut
-plant tree flower weed bush
-weather storm rain snow wind
-"""
-KIND_ENDINGS = {kind: tuple(endings) for kind, *endings in map(str.split, _ENDINGS.strip().splitlines())}
 _TIME = re.compile(
     r"(?:the|a|an|one) (?:\w+ )?(?:day|night|morning|evening|afternoon|summer|winter|week|spring) "
     r"(?=(?:the|a|an|my|our|his|her|their|at|in|on|with|when|that|of|by|near|without|for|every|all|no|two|three|it)\b)"
@@ -103,19 +61,6 @@ class Topic:
         return self.nouns[1] if len(self.nouns) > 1 else None
 
 
-@dataclass(frozen=True)
-class Phrase:
-    """One noun phrase: its noun, the words before it, its determiner, and where it stands (in words)."""
-
-    noun: Noun
-    modifiers: tuple[str, ...]
-    determiner: str
-    plural: bool
-    owns: bool
-    start: int
-    end: int
-
-
 def read_topic(text: str) -> Topic:
     """Recover the structure of any topic; never fails, an unknown noun becomes a generic record under its own name."""
     line = " ".join(text.lower().split())
@@ -123,7 +68,7 @@ def read_topic(text: str) -> Topic:
     cut = _CLAUSE.search(rest)
     head, clause = (rest[: cut.start()], rest[cut.start() :]) if cut else (rest, "")
     head_words, clause_words = _WORD.findall(head), _WORD.findall(clause)
-    phrases = _phrases(head_words, event, clause_words[:1])
+    phrases = find_phrases(head_words, event, clause_words[:1])
     if event and phrases:
         tail = head_words[phrases[0].end :]
         linked = _linked(tail)
@@ -139,7 +84,7 @@ def read_topic(text: str) -> Topic:
     ):
         phrases, event = phrases[1:], True
     if not phrases:
-        phrases = _phrases(clause_words, False, [])[:1] or [_last_resort(head_words + clause_words)]
+        phrases = find_phrases(clause_words, False, [])[:1] or [last_resort(head_words + clause_words)]
     found, owned = _owned_first(phrases)
     return _topic(line, head_words, clause, event, found, owned)
 
@@ -188,7 +133,7 @@ def _linked(words: list[str]) -> list[Phrase]:
     """The noun that a clause's first verb brings in: 'wanted a friend', 'met the tall giant', 'loved plums'."""
     if not words or words[0] not in LINKING:
         return []
-    phrases = _phrases(words, False, [])
+    phrases = find_phrases(words, False, [])
     return [phrase for phrase in phrases[:1] if phrase.start == 1 and phrase.determiner not in POSSESSIVES]
 
 
@@ -202,169 +147,3 @@ def _owned_first(phrases: list[Phrase]) -> tuple[list[Phrase], str]:
     if rest[0].noun.word in MATTERS:
         return [owner, *rest[1:]], "matter"
     return [rest[0], owner, *rest[1:]], "owner"
-
-
-def _phrases(words: list[str], event: bool, following: list[str]) -> list[Phrase]:
-    """Chunk words into noun phrases. In an event only the first counts; unknown nouns count where a determiner or the
-    beginning of the topic announces them."""
-    found: list[Phrase] = []
-    position = 0
-    while position < len(words):
-        owned = bool(found) and found[-1].owns and found[-1].end == position
-        phrase, position = _phrase(
-            words, position, event and not owned, following, owned or not found, "'s" if owned else ""
-        )
-        if phrase:
-            found.append(phrase)
-    return found
-
-
-def _phrase(
-    words: list[str], start: int, event: bool, following: list[str], first: bool, determiner: str = ""
-) -> tuple[Phrase | None, int]:
-    """Read one phrase from `start`; return it (or None) and where to go on."""
-    position = start
-    while position < len(words) and words[position] in DETERMINERS:
-        determiner = words[position]
-        position += 1
-    run: list[str] = []
-    known: tuple[Noun, bool, bool] | None = None
-    while position < len(words):
-        word = words[position]
-        match = _match(words, position)
-        if match and not (known and (word in PASTS or word.endswith("ing"))):
-            if known:
-                run.append(known[0].word)
-            noun, length, plural, owns = match
-            known, position = (noun, plural, owns), position + length
-            if owns or event:
-                break
-            continue
-        if word in DETERMINERS or word in BOUNDARIES or _ends_run(words, position, run, bool(known), event):
-            break
-        if not run and not determiner and (word in PASTS or word.endswith("ed")):
-            break
-        if known:
-            run.append(known[0].word)
-            known = None
-        run.append(word)
-        position += 1
-        if word.endswith(("'s", "s'")):
-            break
-        if event and word not in _adjectives():
-            break
-    if known:
-        noun, plural, owns = known
-        return Phrase(noun, tuple(run), determiner, plural, owns, start, position), position
-    named = run and (determiner or (first and run[-1] not in _adjectives() and not run[-1].endswith("ing")))
-    if named and run[-1] not in LOOSE:
-        return _unknown(
-            run, determiner, start, position, words[start - 1 :: -1][:1], words[position : position + 1] or following
-        ), position
-    return None, max(position, start + 1)
-
-
-def _ends_run(words: list[str], position: int, run: list[str], known: bool, event: bool) -> bool:
-    """Whether the unknown word at `position` is a verb that ends the phrase: 'snail | racing', 'otter | lost in'."""
-    word = words[position]
-    after = words[position + 1] if position + 1 < len(words) else ""
-    plain = bool(after) and after not in DETERMINERS and after not in BOUNDARIES
-    if known:
-        return word in PASTS or word.endswith(("ing", "ed", "s")) or event or (word in ("lost", "left") and not plain)
-    has_noun = any(earlier not in _adjectives() for earlier in run)
-    if word in PASTS:
-        return bool(run)
-    if word.endswith(("ing", "ed")) or word == "lost":
-        return bool(run) and (has_noun or not plain)
-    return event and has_noun
-
-
-def _match(words: list[str], position: int) -> tuple[Noun, int, bool, bool] | None:
-    """The longest known noun at `position`: (noun, words, plural, owns)."""
-    known, openers = _known()
-    longest = min(LONGEST_NOUN, len(words) - position) if words[position] in openers else 1
-    for length in range(longest, 0, -1):
-        name = " ".join(words[position : position + length])
-        plain = name.removesuffix("'s").removesuffix("'")
-        if plain in known:
-            noun, plural = known[plain]
-            return noun, length, plural, plain != name
-    return None
-
-
-@cache
-def _known() -> tuple[dict[str, tuple[Noun, bool]], frozenset[str]]:
-    """Every noun by its singular and plural, with whether it is plural; and the first words of the long ones."""
-    known = {plural: (nouns()[word], True) for plural, word in plurals().items()}
-    known |= {word: (noun, False) for word, noun in nouns().items()}
-    return known, frozenset(name.split()[0] for name in known if " " in name)
-
-
-@cache
-def _adjectives() -> frozenset[str]:
-    """Words that may stand before a noun: every adjective of the tables and some common ones."""
-    return KNOWN_ADJECTIVES | frozenset(adjective for noun in nouns().values() for adjective in noun.adjectives)
-
-
-def _unknown(run: list[str], determiner: str, start: int, end: int, before: list[str], after: list[str]) -> Phrase:
-    """A phrase whose head stands in no table."""
-    head, owns = run[-1], run[-1].endswith(("'s", "s'"))
-    head = re.sub(r"'s?$", "", head)
-    plural = not owns and _is_plural(head, determiner)
-    word = _singular(head) if plural else head
-    kind = "person" if owns else _kind(word, run[:-1], after)
-    if kind == "thing" and determiner and start and before[0] in ("at", "to", "inside"):
-        kind = "place"
-    return Phrase(unknown_noun(word, kind), tuple(run[:-1]), determiner, plural, owns, start, end)
-
-
-def _is_plural(word: str, determiner: str) -> bool:
-    if determiner in NUMBERS:
-        return True
-    return determiner not in ("a", "an", "one", "every", "each", "another") and bool(re.search(r"[^sui]s$", word))
-
-
-def _singular(word: str) -> str:
-    if word.endswith("ies") and len(word) > 4:
-        return word[:-3] + "y"
-    if word.endswith(("ches", "shes", "xes", "sses", "zes")):
-        return word[:-2]
-    return word.removesuffix("s")
-
-
-def _kind(word: str, modifiers: list[str], after: list[str]) -> str:
-    """Guess what an unknown noun is, by its ending and its company."""
-    for kind, endings in KIND_ENDINGS.items():
-        if word.endswith(endings):
-            return kind
-    if after[:1] == ["who"]:
-        return "person"
-    if LIVELY & set(modifiers) or (
-        after and (after[0] in LIVELY_NEXT or after[0].endswith("ing") or after[0] in PASTS)
-    ):
-        return "animal"
-    return "thing"
-
-
-@cache
-def unknown_noun(word: str, kind: str) -> Noun:
-    """A generic record under the given word; the word decides which of its kind's records."""
-    fitting = [noun for noun in _worlds() if noun.kind == kind]
-    pick = fitting[hashlib.sha256(word.encode()).digest()[0] % len(fitting)]
-    return replace(pick, word=word, plural=pluralize(word))
-
-
-@cache
-def _worlds() -> tuple[Noun, ...]:
-    return tuple(
-        read_table(
-            resources.files("gatsby_mlx.writers.house").joinpath("unknown.txt").read_text(encoding="utf-8"),
-            "unknown.txt",
-        )
-    )
-
-
-def _last_resort(words: list[str]) -> Phrase:
-    """A phrase of the last word that is no function word, or of 'thing'."""
-    plain = [word for word in words if word not in BOUNDARIES | DETERMINERS] or ["thing"]
-    return _unknown(plain[-1:], "the", 0, len(words), [], [])
