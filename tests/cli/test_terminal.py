@@ -179,7 +179,7 @@ def test_output_that_cannot_be_written_is_one_line(place, corpus):
 
 
 def test_a_disk_that_fills_up_leaves_no_corpus_and_a_second_try_ends_it(place):
-    done = limited(place, 4, "write", "--n", 5, "--out", "c")
+    done = limited(place, 2, "write", "--n", 5, "--out", "c")
     assert done.returncode == 1
     assert "cannot write" in one_line(done.stderr)
     assert not (place / "c" / "raw.txt").exists()
