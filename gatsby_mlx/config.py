@@ -48,8 +48,9 @@ class TrainConfig:
     sees, `micro_chars` how many go through the model at once (gradients are accumulated over them), padding included.
     `optimizer` is `muon` (hidden matrices, at `muon_ratio` times `lr`; AdamW on the rest) or `adamw`. The first
     `short_chars` characters are seen on rows cut to `short_width`: more steps for the same work while the model learns
-    what stands next to what (sequence length warm-up, Li et al. 2021). An evaluation reads about `eval_chars`
-    characters of the validation side, the same ones each time.
+    what stands next to what (sequence length warm-up, Li et al. 2021). In a share `swap` (0 to 1) of the story rows a
+    topic word is swapped for a made-up one, in topic and story alike, which can only be copied. An evaluation reads
+    about `eval_chars` characters of the validation side, the same ones each time.
     """
 
     rows: str = "story"
@@ -64,6 +65,7 @@ class TrainConfig:
     micro_chars: int = 4_096
     short_chars: int = 0
     short_width: int = 256
+    swap: float = 0.0
     weight_decay: float = 0.1
     beta1: float = 0.9
     beta2: float = 0.99
@@ -81,6 +83,8 @@ class TrainConfig:
         for name in ("max_chars", "batch_chars", "micro_chars", "eval_every_chars", "eval_chars"):
             if getattr(self, name) < 1:
                 raise UsageError(f"{name} is 1 or more, not {getattr(self, name)}")
+        if not 0 <= self.swap <= 1:
+            raise UsageError(f"swap is a share from 0 to 1, not {self.swap}")
         if not 0 < self.lr < math.inf:
             raise UsageError(f"A learning rate is a number above 0, not {self.lr}", "Try --lr 0.001")
 

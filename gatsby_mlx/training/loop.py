@@ -24,6 +24,7 @@ from gatsby_mlx.model.gpt import GPT, flat
 from gatsby_mlx.tokenizer import CharTokenizer
 from gatsby_mlx.training import optimizer as optimizers
 from gatsby_mlx.training.rows import MicroBatch, Split, StoryRows, WindowRows, split
+from gatsby_mlx.training.swap import Swapper
 from gatsby_mlx.training.workers import Workers
 
 SAVE_EVERY_S = 60.0
@@ -80,8 +81,9 @@ class Run:
         self.model_config = replace(model, vocab_size=len(self.tokenizer))
         self.config, self.out, self.name, self.corpus = config, out, name, corpus
         self.split = split(corpus.documents, config.split, seed=config.seed)
+        self.swapper = Swapper(self.split.train, config.swap, config.seed) if config.swap else None
         self.rows, self.validation = self._rows(self.split)
-        self.short_rows = self._story_rows(self.split.train, config.short_width) if config.short_chars else self.rows
+        self.short_rows = self._learning(self.split.train, config.short_width) if config.short_chars else self.rows
         self.story_validation = self._some(self._story_rows(self.split.validation).all())
         self.progress = Progress()
         mx.random.seed(config.seed)
@@ -93,13 +95,16 @@ class Run:
         self._saved_at = time.monotonic()
         self._update = self._build_update()
 
-    def _story_rows(self, documents, width: int | None = None) -> StoryRows:
-        c = self.config
-        return StoryRows(documents, self.tokenizer, width or self.model_config.block_size, c.micro_chars, c.seed)
+    def _story_rows(self, documents, width: int | None = None, swapper: Swapper | None = None) -> StoryRows:
+        c, width = self.config, width or self.model_config.block_size
+        return StoryRows(documents, self.tokenizer, width, c.micro_chars, c.seed, swapper)
+
+    def _learning(self, documents, width: int | None = None) -> StoryRows:
+        return self._story_rows(documents, width, self.swapper)
 
     def _rows(self, parts: Split):
         if self.config.rows == "story":
-            return self._story_rows(parts.train), None
+            return self._learning(parts.train), None
         c, block = self.config, self.model_config.block_size
         sides = (parts.train_text, parts.validation_text)
         train, held = (WindowRows(side, self.tokenizer, block, c.micro_chars, c.seed) for side in sides)

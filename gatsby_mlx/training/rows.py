@@ -20,6 +20,7 @@ from gatsby_mlx.corpus.document import Document, render, topics_of
 from gatsby_mlx.errors import TrainingError
 from gatsby_mlx.prime import END
 from gatsby_mlx.tokenizer import CharTokenizer
+from gatsby_mlx.training.swap import Swapper
 
 BUCKET = 128  # rows are padded to a multiple of this, so that there are few shapes to compile
 MORE = "Write more stories: gatsby write --n 400 --out DIR"
@@ -121,18 +122,29 @@ class StoryRows:
     """Rows of one document each, from its first character; the target after its blank line is the end token.
 
     A document longer than `block_size` is cut and has no end target. Micro-batches hold rows of like length, about
-    `micro_chars` characters with the padding. Batch k is the same whenever it is asked for.
+    `micro_chars` characters with the padding. Batch k is the same whenever it is asked for. A `swapper` makes up topic
+    words in some of the rows that are trained on (see `swap`), never in those of `all`.
     """
 
     def __init__(
-        self, documents: Sequence[Document], tokenizer: CharTokenizer, block_size: int, micro_chars: int, seed: int
+        self,
+        documents: Sequence[Document],
+        tokenizer: CharTokenizer,
+        block_size: int,
+        micro_chars: int,
+        seed: int,
+        swapper: Swapper | None = None,
     ):
         if not documents:
             raise TrainingError("There are no stories to train on")
-        self.rows = [np.array(tokenizer.encode(d.text + END)[: block_size + 1], np.int32) for d in documents]
+        self.documents, self.tokenizer, self.swapper = documents, tokenizer, swapper
+        self.rows = [self._row(d.text, block_size) for d in documents]
         self.headers = [len(d.header) for d in documents]
         self.block_size, self.micro_chars, self.seed = block_size, micro_chars, seed
         self._latest: tuple[int, list[tuple[int, list[int]]]] = (-1, [])
+
+    def _row(self, text: str, block_size: int) -> np.ndarray:
+        return np.array(self.tokenizer.encode(text + END)[: block_size + 1], np.int32)
 
     @cached_property
     def _widths(self) -> list[int]:
@@ -170,18 +182,23 @@ class StoryRows:
     def micro_batch(self, k: int) -> MicroBatch:
         """Return micro-batch `k` of endless training, pass after pass."""
         number, place = divmod(k, self.n_batches)
-        return self._pad(*self.epoch(number)[place])
+        width, numbers = self.epoch(number)[place]
+        if not self.swapper:
+            return self._pad(width, numbers)
+        texts = (self.swapper.text(self.documents[i], number * len(self.rows) + i) for i in numbers)
+        return self._pad(width, numbers, [self._row(t, self.block_size) for t in texts])
 
     def all(self) -> list[MicroBatch]:
         """Return every row once, for evaluation."""
         return [self._pad(width, numbers) for width, numbers in self._order(0)]
 
-    def _pad(self, width: int, numbers: list[int]) -> MicroBatch:
+    def _pad(self, width: int, numbers: list[int], rows: list[np.ndarray] | None = None) -> MicroBatch:
         B = max(1, self.micro_chars // width)
         ids, targets = np.zeros((B, width), np.int32), np.zeros((B, width), np.int32)
         weights, story = np.zeros((B, width), np.float32), np.zeros((B, width), np.float32)
         for b, i in enumerate(numbers):
-            row, n = self.rows[i], len(self.rows[i]) - 1
+            row = rows[b] if rows else self.rows[i]
+            n = len(row) - 1
             ids[b, :n], targets[b, :n], weights[b, :n] = row[:-1], row[1:], 1
             story[b, self.headers[i] - 1 : n] = 1
         return MicroBatch(ids, targets, weights, story)
