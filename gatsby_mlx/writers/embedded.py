@@ -6,7 +6,7 @@ from typing import Any
 from gatsby_mlx.writers import house
 from gatsby_mlx.writers.base import Draft, StoryJob
 
-VERSION = 1  # raised whenever the same job gives other text
+VERSION = 2  # raised whenever the same job gives other text
 
 
 class HouseWriter:

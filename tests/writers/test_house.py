@@ -133,7 +133,7 @@ def test_house_is_the_same_everywhere():
         for topic in ("a dog and a balloon", "grandpa's boat")
         for level in MENTIONS
     )
-    assert hashlib.sha256(told.encode()).hexdigest()[:16] == "752ae39c0afee967"
+    assert hashlib.sha256(told.encode()).hexdigest()[:16] == "42cbbc5dd9259bb4"
 
 
 def test_house_depends_on_every_argument():

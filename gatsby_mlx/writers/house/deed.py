@@ -36,12 +36,22 @@ TROUBLED = re.compile(
 )
 _END_OF_THING = (
     "in on under behind at through from down near inside over into by of to and for with between during again "
-    "overboard away off out when while among"
+    "overboard away off out when while among early late twice once yesterday"
 )
 THING = rf"((?:(?!(?:{_END_OF_THING.replace(' ', '|')})\b)[\w'-]+ ?){{1,3}})"
-LOST = re.compile(r"^lost (?:\{?its\}?|an?|one|the) " + THING)
-DROPPED = re.compile(r"^dropped (?:\{?its\}?|an?|one|the) " + THING)
+LOST = re.compile(r"^lost (\{?its\}?|an?|one|the) " + THING)
+DROPPED = re.compile(r"^dropped (\{?its\}?|an?|one|the) " + THING)
 BROKEN = re.compile(r"^broke \{?its\}? " + THING)
+TOO_SHY = re.compile(
+    r"^was (?:afraid|scared|too (?:shy|scared|sleepy|tired|busy|small|little|short|young|slow|proud|sad|weak|excited"
+    r"|dizzy|stiff|nervous|clean|cold|timid|old|full|fat|round|lazy|polite|grumpy)) to "
+    r"((?!be |see$|find$|notice$|hear$|hold$|catch$|eat$).+)"
+)
+LASTING = re.compile(
+    r"(?:was|were) (?:too|full|all|only|so|afraid|scared|new|never|not|always|about|half|out of|lonely|sad|sick|tired"
+    r"|shy|bored|last|late|dull|the|an?|in|at|on|as|with|without|nearly|almost|no|very) |(?:had|could|would|did not"
+    r"|needed|felt|never|knew|wanted|thought|kept|always) "
+)
 NOT_FOUND = frozenset("temper turn count sight track balance place breath patience".split())
 
 
@@ -103,7 +113,7 @@ def set_deed(slots: dict[str, str], topic: Topic, star: Noun, hero: bool, voice:
         _trouble(slots, "{it} " + trouble if trouble else dice.choice(star.troubles), voice, hero, dice)
     else:
         deed, done = slots.pop("use3"), slots.pop("used3")
-        slots.update(want=deed, wanting=ing(deed), had_want=participle(deed), want_i=deed)
+        slots.update(want=deed, wanting=ing(deed), had_want=participle(deed), want_i=deed, aim=deed)
         _goal(slots, deed, None)
         slots["done_clause"] = f"{slots['he']} {done}"
     return f"{kind}_known" if wish or trouble else kind
@@ -111,18 +121,24 @@ def set_deed(slots: dict[str, str], topic: Topic, star: Noun, hero: bool, voice:
 
 _NO_PREPOSITION = r"(?!(?:in|on|of|at|to|with|from|for|than|and|who|that|as|by|like)\b)"
 GOAL = re.compile(rf"(?:^| )(?:an?|the|one|some) ((?:{_NO_PREPOSITION}[\w'-]+ ){{0,2}}[\w'-]+)$")
+WITHIN = re.compile(r" (?:where|what|how|why|when|who|that|until|till|before|after|while|if) ")
 BECOMING = frozenset("be become have grow make own wear tell sing take do stay".split())
-NO_GOAL = frozenset("day night time once one else bit end way top while week minute year life again own".split())
+NO_GOAL = frozenset(
+    """day night time once one else bit end way top while week minute year life again own first twice too alone
+    together ever away more less else now today tomorrow""".split()
+)
 
 
 def goal(deed: str) -> str:
     """What a deed is after, where that is a thing: 'find a warm lap' -> 'the warm lap', else ''."""
     found = GOAL.search(deed)
-    return "" if not found or deed.split()[0] in BECOMING or found[1].split()[-1] in NO_GOAL else f"the {found[1]}"
+    if not found or WITHIN.search(deed) or deed.split()[0] in BECOMING or found[1].split()[-1] in NO_GOAL:
+        return ""
+    return f"the {found[1]}"
 
 
 def _wish(slots: dict[str, str], phrase: str, voice: Voice, hero: bool) -> None:
-    want = voice.say(phrase)
+    want = slots["aim"] = voice.say(phrase)
     slots.update(want=want, wanting=ing(want), had_want=participle(want))
     slots.update(want_i=Voice("i").say(phrase), want_you=Voice("you").say(phrase))
     if hero:
@@ -151,17 +167,25 @@ def _trouble(slots: dict[str, str], clause: str, voice: Voice, hero: bool, dice:
     trouble = clause.removeprefix("{it} ")
     said = _agree(voice.say(trouble), slots)
     slots["trouble"], slots["trouble_name"] = f"{who} {said}", f"{slots['Name'] if hero else who} {said}"
+    if not LASTING.match(said):  # what happens in a moment, for sentences that say when
+        slots["event"], slots["event_name"] = slots["trouble"], slots["trouble_name"]
     deed, fixed = remedy(trouble, dice)
+    slots["aim"] = deed
     whom = slots["him"] if hero else who
     if hero:
-        _goal(slots, deed or dice.choice(("put things right", "make it good again", "set it right")), voice)
+        _goal(slots, deed or dice.choice(("put things right", "set things right")), voice)
     else:
-        plain = (f"put things right for {who}", f"make it good again for {who}", f"help {who}")
+        plain = (f"put things right for {who}", f"cheer up {who}", f"help {who}")
         _goal(slots, f"help {who} {voice.say(deed)}" if deed else dice.choice(plain), None)
     if fixed:
         slots["done_clause"] = f"{who} {_agree(voice.say(fixed), slots)}"
     else:
         slots["done_clause"] = dice.choice(sentences.lines("remedy")).replace("{who}", whom)
+
+
+def _owned(found: re.Match[str]) -> str:
+    """What was lost, as it is found: 'its voice', but 'the ball' for 'a ball'."""
+    return ("{its} " if "its" in found[1] else "the ") + found[2].strip()
 
 
 def remedy(trouble: str, dice: Dice) -> tuple[str, str]:
@@ -170,14 +194,16 @@ def remedy(trouble: str, dice: Dice) -> tuple[str, str]:
         deed = re.sub(r" (at all|yet|any more|any longer|for the \w+ing)$", "", trouble[10:])
         deed = re.sub(r"\bany(one|thing|body|where)\b", r"every\1", deed)
         return deed, past(deed)
+    if too := TOO_SHY.match(trouble):
+        return too[1], past(too[1])
     if lost := LOST.match(trouble):
-        thing = lost[1].strip()
+        thing, owned = lost[2].strip(), _owned(lost)
         if thing in ("way", "way home"):
             return f"find the {thing}", f"found the {thing}"
         if thing not in NOT_FOUND:
-            return f"find the {thing}", dice.choice((f"had the {thing} back", f"found the {thing}"))
+            return f"find {owned}", dice.choice((f"had {owned} back", f"found {owned}"))
     if dropped := DROPPED.match(trouble):
-        return "", f"had the {dropped[1].strip()} back"
+        return "", f"had {_owned(dropped)} back"
     if broken := BROKEN.match(trouble):
         thing = broken[1].strip()
         return "", f"had {'' if thing.endswith('s') else 'a '}new {thing}"

@@ -189,12 +189,17 @@ def expand(template: str, slots: Callable[[str], str], dice: Dice) -> str:
     return _SLOT.sub(lambda match: slots(match[1]), template)
 
 
+_CALENDAR = re.compile(
+    r"\b(?:(?:sun|mon|tues|wednes|thurs|fri|satur)days?"
+    r"|january|february|april|june|july|august|september|october|november|december)\b"
+)
 _A = re.compile(r"\b([Aa])n? (?=(\w+))")
 
 
 def tidy(text: str) -> str:
-    """Mend what filling leaves: double spaces, spaces before marks, a/an, the sentence's capital."""
+    """Mend what filling leaves: double spaces, spaces before marks, a/an, capitals of sentences and days."""
     text = re.sub(r"\s+", " ", text).strip()
     text = re.sub(r" ([,.!?;:])", r"\1", text)
     text = _A.sub(lambda match: match[1] + article(match[2])[1:] + " ", text)
+    text = _CALENDAR.sub(lambda match: match[0].capitalize(), text)
     return re.sub(r'((?:^|[.!?] )"?)([a-z])', lambda match: match[1] + match[2].upper(), text)

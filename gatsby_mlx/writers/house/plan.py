@@ -15,17 +15,23 @@ from .body import limb, limbs
 from .deed import goal, own_wish, set_deed
 from .grammar import Dice, ing, participle, past
 from .lexicon import Noun, nouns
-from .reading import Topic
+from .reading import QUESTIONS, Topic
 from .voice import FORMS, Voice, gender, hero_pronoun
 
 STOOD = {
-    "toy": "sat", "vehicle": "stood", "food": "waited", "plant": "grew", "weather": "was", "machine": "stood",
+    "toy": "sat", "vehicle": "stood", "food": "waited", "plant": "was", "weather": "was", "machine": "stood",
     "place": "was", "thing": "waited", "sky": "hung", "animal": "lived", "person": "lived",
 }  # fmt: skip
 OWNED = ("toy", "food", "plant", "machine", "thing")
 AT_HAND = ("animal", "person", "toy", "vehicle", "food", "plant", "machine", "thing")
 HELPFUL = ("pets", "farm", "woods", "people", "workers")
 LOOKS = ("little", "old", "red", "blue", "tiny", "big", "new", "yellow", "pretty", "striped", "soft", "plain")
+AT_TIMES = re.compile(
+    r"\b(?:in|at|by|on|before|after|until|till|all|every) (?:the )?(?:spring|summer|autumn|fall|winter|night|day|dawn"
+    r"|dusk|noon|midnight|morning|evening|nine|Sunday|Monday|June|July|May|March|April|August|October|December)s?\b"
+)
+NO_HELPERS = frozenset("baby,toddler,newborn,twin,friend,best friend,stranger,goldfish,guppy".split(","))
+FITTING = 0.8  # how often advice is made for the deed's kind; else it is such as fits any
 BARE_KIN = frozenset("grandma grandpa granny mommy daddy".split())
 
 
@@ -65,14 +71,35 @@ def make_plan(topic: Topic, name: str, dice: Dice) -> Plan:
         slots["others"] = slots["plural"]
     else:
         slots["star"] = slots["t"]
-    slots["advice"], slots["advised"] = dice.choice(_advice(hero))
+    _counsel(slots, hero or want == "day", dice)
     return Plan("hero" if hero else "child", want, slots, "p" in slots)
 
 
+def _counsel(slots: dict[str, str], alone: bool, dice: Dice) -> None:
+    """What a helper says about the deed, and what the hero then does; `alone`: the deed is the hero's own."""
+    kind = deed_kind(slots["aim"])
+    fitting = kind if kind != "any" and dice.chance(FITTING) else "any"
+    for_whom = ("me",) if alone else ("it",) if slots["it"] == "it" else ()
+    advice = [
+        row[1:] for row in sentences.pairs("advice") if row[0] in (fitting, *(f"{fitting} {w}" for w in for_whom))
+    ]
+    slots["advice"], slots["advised"] = dice.choice(advice)
+    if not re.search(r"\b(?:I|me|my|us|we)\b", slots["advice"]):
+        slots["saying"] = slots["advice"]  # what somebody's mother may have said
+
+
+def deed_kind(deed: str) -> str:
+    """What sort of advice helps with a deed, by its first words.
+
+    >>> deed_kind("get its tail loose"), deed_kind("sing a low note"), deed_kind("quarrel")
+    ('loose', 'voice', 'any')
+    """
+    return next((kind for kind, begins in _deed_kinds() if begins.match(deed)), "any")
+
+
 @cache
-def _advice(alone: bool) -> tuple[tuple[str, ...], ...]:
-    """What helpers say; to a hero who is `alone`, without a thing at hand, nothing that speaks of 'it'."""
-    return tuple(pair for pair in sentences.pairs("advice") if not alone or not re.search(r"\bit\b", pair[0]))
+def _deed_kinds() -> tuple[tuple[str, re.Pattern[str]], ...]:
+    return tuple((kind, re.compile(rf"(?:{begins})(?!\w)")) for kind, begins in sentences.pairs("advice_kinds"))
 
 
 def _is_hero(topic: Topic, star: Noun, he: str, dice: Dice) -> bool:
@@ -112,7 +139,9 @@ def _star(slots: dict[str, str], topic: Topic, hero: bool, voice: Voice, dice: D
     slots["t_adj"] = f"the {slots['adj']} {word}"
     slots["home"] = voice.say(dice.choice(star.homes))
     own = own_wish(topic)
-    for i, phrase in enumerate((dice.shuffle([do for do in star.does if voice.say(do) != voice.say(own)]) * 3)[:3], 1):
+    does = dice.shuffle([do for do in star.does if voice.say(do) != voice.say(own)])
+    does.sort(key=lambda do: not AT_TIMES.search(do))  # stories end with {do3}: rather not with 'shrink in June'
+    for i, phrase in enumerate((does * 3)[:3], 1):
         phrase = voice.say(phrase)
         slots[f"do{i}"], slots[f"did{i}"], slots[f"doing{i}"] = phrase, past(phrase), ing(phrase)
         slots[f"done{i}"] = participle(phrase)
@@ -137,6 +166,8 @@ def _topic(slots: dict[str, str], topic: Topic, star: Noun, hero: bool) -> None:
     """The topic's own phrase, in the slots of the first sentences that it fits."""
     text = topic.text
     slots["topic_any"] = text
+    if text.split()[0] not in QUESTIONS:
+        slots["topic_thing"] = text
     indefinite = not re.match(r"(the|my|our|your|his|her|their|this|that)\b|(\w+ )?\w+'s? ", text)
     if topic.matter:
         if re.match(r"(an?|the) (\w+ )?(day|night|morning|afternoon|evening|summer|winter)\b", text):
@@ -157,9 +188,9 @@ def _topic(slots: dict[str, str], topic: Topic, star: Noun, hero: bool) -> None:
 @cache
 def _helpers(theme: str) -> tuple[Noun, ...]:
     """Who may come to help: the neighbors of an animal or person, or those that are at home everywhere."""
-    return tuple(
-        noun for noun in nouns().values() if noun.animate and noun.article == "a" and noun.theme in (theme, *HELPFUL)
-    )
+    near = (theme, *HELPFUL)
+    able = (noun for noun in nouns().values() if noun.animate and noun.article == "a" and noun.word not in NO_HELPERS)
+    return tuple(noun for noun in able if noun.theme in near)
 
 
 def _company(slots: dict[str, str], topic: Topic, partner: Noun | None, hero: bool, he: str, dice: Dice) -> None:

@@ -226,7 +226,7 @@ class Teller:
         """The text of a slot: a word of the plan, or a line of the role of that name; `{T}` is `{t}` with a capital."""
         if name == "Name":
             return self.plan.slots[name]
-        if name == "advice":
+        if name.lower() in ("advice", "saying"):
             self.known.add("advised")
         if name in self.plan.slots and name not in NEW:
             return expand(self.plan.slots[name], self.slot, self.dice)
