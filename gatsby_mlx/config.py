@@ -105,6 +105,21 @@ PRESETS = {
             GPTConfig(dropout=0.1, position_init="waves"),
             TrainConfig(batch_chars=4_096, micro_chars=2_048, short_chars=800_000),
         ),
+        # What ships: under half of `story`, so that two CPU cores train it in an hour and tell with it at once.
+        Preset(
+            "small",
+            GPTConfig(n_layer=6, n_head=4, n_embd=256, position_init="waves"),
+            TrainConfig(
+                max_chars=10_000_000,
+                batch_chars=4_096,
+                micro_chars=2_048,
+                short_chars=800_000,
+                swap=0.2,
+                min_lr_ratio=0.02,
+                eval_every_chars=500_000,
+                eval_chars=60_000,
+            ),
+        ),
         # The largest that two CPU cores bring to readable text within the demo's minutes (benchmarks/RESULTS.md).
         Preset(
             "pocket",
