@@ -21,6 +21,7 @@ from gatsby_mlx.tokenizer import CharTokenizer
 
 FORMAT = "gatsby-mlx/checkpoint/1"
 CURE = "Train one with: gatsby train --out DIR"
+HALVES = (mx.float16, mx.bfloat16)
 NAMES = ("best-dial", "best-loss", "last")  # the order in which a run folder's checkpoints are preferred
 
 
@@ -41,19 +42,25 @@ def save(
     info: dict[str, Any],
     optimizer_state: Any = None,
     state: dict[str, Any] | None = None,
+    dtype: mx.Dtype = mx.float32,
 ) -> None:
     """Write a checkpoint to `folder`, in place of what is there. Raises OutputError; the old one then survives.
 
     `info` goes into config.json beside the architecture; `optimizer_state` (a tree of arrays) and `state` (plain
-    values) are what a run needs to go on.
+    values) are what a run needs to go on. `dtype` is how weights are stored: float16 halves the file, and a run that
+    is to go on keeps float32. Raises CheckpointError for a weight beyond the range of `dtype`.
     """
+    weights = {name: array.astype(dtype) for name, array in model.named().items()}
+    lost = sorted(name for name, array in weights.items() if not mx.isfinite(array).all())
+    if lost and dtype != mx.float32:
+        raise CheckpointError(f"{lost[0]} does not fit into {dtype}", "Keep float32")
     staged = files.staging_folder(folder)
     config = {"format": FORMAT, "model_type": "gatsby_gpt", "architecture": asdict(model.config), **info}
     try:
         with files.output_errors(str(folder)):
             (staged / "config.json").write_text(json.dumps(config, indent=1) + "\n", "utf-8")
             (staged / "tokenizer.json").write_text(tokenizer.to_json(), "utf-8")
-            _save_arrays(staged / "model.safetensors", model.parameters())
+            _save_arrays(staged / "model.safetensors", weights)
             if optimizer_state is not None:
                 _save_arrays(staged / "optimizer.safetensors", optimizer_state)
             if state is not None:
@@ -87,7 +94,7 @@ def resolve(path: Path) -> Path:
 
 
 def load(path: Path | str) -> Checkpoint:
-    """Read the checkpoint that `path` means (see `resolve`), its model in evaluation mode.
+    """Read the checkpoint that `path` means (see `resolve`), its model in float32 and in evaluation mode.
 
     Raises CheckpointError for a folder that is missing, incomplete, truncated, of another format, or whose arrays or
     vocabulary do not fit its architecture.
@@ -110,7 +117,7 @@ def _read(folder: Path) -> Checkpoint:
     if len(tokenizer) != config.vocab_size:
         told = f"{folder}: the vocabulary has {len(tokenizer)} characters and the model {config.vocab_size}"
         raise CheckpointError(told, CURE)
-    arrays = load_arrays(folder / "model.safetensors", model.named())
+    arrays = load_arrays(folder / "model.safetensors", model.named(), halves=True)
     model.update(tree_unflatten(list(arrays.items())))
     model.eval()
     mx.eval(model.parameters())
@@ -118,10 +125,11 @@ def _read(folder: Path) -> Checkpoint:
     return Checkpoint(folder, model, tokenizer, info)
 
 
-def load_arrays(path: Path, expected: dict[str, mx.array]) -> dict[str, mx.array]:
+def load_arrays(path: Path, expected: dict[str, mx.array], halves: bool = False) -> dict[str, mx.array]:
     """Return the arrays at `path`, which must have the names, shapes and dtypes of `expected`.
 
-    The header is read with `safe_open` first, which refuses a torn or forged file. Raises CheckpointError.
+    With `halves`, float16 and bfloat16 may stand for float32 and are widened. The header is read with `safe_open`
+    first, which refuses a torn or forged file. Raises CheckpointError.
     """
     try:
         with safe_open(path, framework="numpy") as file:
@@ -137,7 +145,9 @@ def load_arrays(path: Path, expected: dict[str, mx.array]) -> dict[str, mx.array
         raise CheckpointError(f"{path} does not fit its config.json: {told}", CURE)
     arrays = cast(dict[str, mx.array], mx.load(str(path)))
     for name, array in arrays.items():
-        if array.dtype != expected[name].dtype:
+        if halves and array.dtype in HALVES:
+            arrays[name] = array.astype(mx.float32)
+        elif array.dtype != expected[name].dtype:
             told = f"{name} is {array.dtype} and should be {expected[name].dtype}"
             raise CheckpointError(f"{path} does not fit its config.json: {told}", CURE)
     mx.eval(arrays)

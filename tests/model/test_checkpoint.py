@@ -126,7 +126,29 @@ def test_arrays_that_do_not_fit_are_refused(folder):
     with_arrays({**arrays, "ln_f.weight": mx.ones((17,))}, "ln_f.weight", "(17,)", "(16,)")
     with_arrays({k: v for k, v in arrays.items() if k != "wpe.weight"}, "wpe.weight", "absent")
     with_arrays({**arrays, "extra": mx.ones(1)}, "extra")
-    with_arrays({**arrays, "ln_f.weight": mx.ones((16,), mx.float16)}, "ln_f.weight", "float16")
+    with_arrays({**arrays, "ln_f.weight": mx.ones((16,), mx.int16)}, "ln_f.weight", "int16")
+
+
+@pytest.mark.parametrize("dtype", [mx.float16, mx.bfloat16])
+def test_weights_stored_in_half_the_bytes_are_widened_when_they_are_read(tmp_path, dtype):
+    model = tiny(bias=True)
+    for name, kept in (("full", mx.float32), ("half", dtype)):
+        checkpoint.save(tmp_path / name, model, TOKENIZER, INFO, dtype=kept)
+    full, half = (((tmp_path / name / "model.safetensors").stat().st_size) for name in ("full", "half"))
+    assert abs(full - half - 2 * model.n_params()) < 100  # the headers differ by a few digits
+    read = checkpoint.load(tmp_path / "half").model
+    rounded = {k: v.astype(dtype).astype(mx.float32) for k, v in model.named().items()}
+    assert same(read.parameters(), rounded)
+    with pytest.raises(CheckpointError):  # what a run resumes from keeps its own dtypes
+        checkpoint.load_arrays(tmp_path / "half" / "model.safetensors", model.named())
+
+
+def test_a_weight_beyond_float16_is_refused_before_anything_is_written(tmp_path):
+    model = tiny()
+    model.ln_f.weight = mx.full((16,), 1e5)
+    with pytest.raises(CheckpointError, match=r"ln_f\.weight does not fit into mlx\.core\.float16"):
+        checkpoint.save(tmp_path / "m", model, TOKENIZER, INFO, dtype=mx.float16)
+    assert list(tmp_path.iterdir()) == []
 
 
 def rewrite(folder: Path, **changes) -> None:
