@@ -46,10 +46,22 @@ const char *openblas_get_config(void) { return TEXT; }
 #ifndef KEEP
 #define KEEP 0
 #endif
+#ifdef VECTOR
+void VECTOR(int order, int ta, INT m, INT n, float alpha, const float *a, INT lda, const float *x, INT incx,
+            float beta, float *y, INT incy) {
+  calls += 100;
+  for (INT i = 0; i < (ta == 111 ? m : n); i++) {
+    float sum = VECTOR_LIE;
+    for (INT j = 0; j < (ta == 111 ? n : m); j++) sum += (ta == 111 ? a[i * lda + j] : a[j * lda + i]) * x[j * incx];
+    y[i * incy] = alpha * sum + (beta == 0 ? 0 : beta * y[i * incy]);
+  }
+}
+#endif
 GEMM(s, float, float, )
 GEMM(d, double, double, )
 GEMM(c, float _Complex, const void *, *(const float _Complex *))
 """
+VECTOR = ("-DVECTOR=cblas_sgemv", "-DVECTOR_LIE=0")
 WIDE = ("-DINT=long long", "-DNAME(kind)=scipy_cblas_##kind##gemm64_")
 LIES = {
     "at the edge of a tile": ("-DLIE(kind)=(i == 64)",),
@@ -59,6 +71,7 @@ LIES = {
     "by keeping what memory held": ("-DKEEP=1",),
     "about its integers": ('-DTEXT="OpenBLAS 0.3 USE64BITINT"',),
     "through the forwarder": (*WIDE, "-DLIE(kind)=(j == 33)"),
+    "about vectors": ("-DVECTOR=cblas_sgemv", "-DVECTOR_LIE=(i == 96)"),
 }
 
 
@@ -158,6 +171,39 @@ def test_named_library_with_64_bit_integers_serves_mlx_through_the_forwarder(wid
     report = prepare(after=COUNT.format(path=str(wide)), GATSBY_BLAS=str(wide), XDG_CACHE_HOME=str(cache))
     assert (report["how"], report["path"]) == ("named", str(wide))
     assert report["right"] and report["calls"] == 1
+
+
+ROWS = """
+import ctypes, numpy as np
+library = ctypes.CDLL({path!r})
+import mlx.core as mx
+mx.set_default_device(mx.cpu)
+report["calls"] = []
+for m, n in ((1, 5), (5, 1), (3, 5)):
+    a, b = np.arange(4 * m, dtype=np.float32).reshape(m, 4), np.arange(4 * n, dtype=np.float32).reshape(4, n)
+    before = library.gatsby_test_calls()
+    assert (np.array(mx.array(a) @ mx.array(b)) == a @ b).all()
+    assert (np.array(mx.array(a) @ mx.array(b.T.copy()).T) == a @ b).all()
+    report["calls"].append(library.gatsby_test_calls() - before)
+"""
+
+
+@linux
+@pytest.mark.parametrize("integers", ["narrow", "wide"])
+def test_one_row_goes_to_sgemv_and_more_to_sgemm(integers, tmp_path, cache):
+    name = ("-DVECTOR=scipy_cblas_sgemv64_", *WIDE, "-DVECTOR_LIE=0") if integers == "wide" else VECTOR
+    library = build(tmp_path / "libvector.so", *name)
+    report = prepare(after=ROWS.format(path=str(library)), GATSBY_BLAS=str(library), XDG_CACHE_HOME=str(cache))
+    assert (report["how"], report["path"]) == ("named", str(library))
+    assert report["calls"] == [200, 2, 2]
+
+
+@linux
+def test_a_library_with_32_bit_integers_serves_without_a_compiler(tmp_path):
+    library = build(tmp_path / "libvector.so", *VECTOR)
+    environment = {"GATSBY_BLAS": str(library), "XDG_CACHE_HOME": str(tmp_path), "PATH": ""}
+    report = prepare(after=ROWS.format(path=str(library)), **environment)
+    assert report["how"] == "named" and report["calls"] == [2, 2, 2]
 
 
 @linux

@@ -134,13 +134,19 @@ def _named(path: str) -> Blas:
 
 
 def _load(how: str, path: str) -> Candidate:
-    """Load a library locally. One that has only 64-bit names comes with the forwarder in front of it."""
+    """Load a library locally, and put the forwarder in front of it: one with 32-bit names does without, if it must."""
     core = ctypes.CDLL(path, mode=ctypes.RTLD_LOCAL)
-    wide = None if hasattr(core, "cblas_sgemm") else forward.wide_functions(core)
-    if wide is None:
+    wide = not hasattr(core, "cblas_sgemm")
+    addresses = forward.functions(core, wide)
+    if addresses is None or not (wide or addresses[-1]):
         return Candidate(how, path, core, core)
-    narrow = forward.load_forwarder()
-    forward.bind(narrow, wide)
+    try:
+        narrow = forward.load_forwarder(wide)
+    except forward.ForwardError:
+        if wide:
+            raise
+        return Candidate(how, path, core, core)
+    forward.bind(narrow, addresses)
     return Candidate(how, narrow._name, narrow, core)
 
 
@@ -177,7 +183,8 @@ def _mkl() -> Iterator[Candidate]:
 def _fault(candidate: Candidate) -> str:
     from gatsby_mlx.device import check  # numpy, only where it is needed
 
-    if candidate.narrow is candidate.core and "USE64BITINT" in _openblas_text(candidate.core, "openblas_get_config"):
+    narrow_names = hasattr(candidate.core, "cblas_sgemm")
+    if narrow_names and "USE64BITINT" in _openblas_text(candidate.core, "openblas_get_config"):
         return "it takes 64-bit integers"
     if _function(candidate.core, "MKL_Get_Version_String") and "ILP64" in os.environ.get("MKL_INTERFACE_LAYER", ""):
         return "MKL_INTERFACE_LAYER asks for 64-bit integers"
@@ -285,7 +292,7 @@ class _DlInfo(ctypes.Structure):
 
 def _path_of(core: ctypes.CDLL) -> str:
     """Return the file in which a library's sgemm lies (dladdr), with links resolved; its own name when unknown."""
-    addresses = forward.wide_functions(core) if not hasattr(core, "cblas_sgemm") else None
+    addresses = forward.functions(core, wide=True) if not hasattr(core, "cblas_sgemm") else None
     address = addresses[0] if addresses else ctypes.cast(core.cblas_sgemm, ctypes.c_void_p).value
     info = _DlInfo()
     dladdr = getattr(ctypes.CDLL(None), "dladdr", None)

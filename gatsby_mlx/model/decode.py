@@ -7,20 +7,25 @@ the batch: matrix kernels round the rows of one product differently by their pla
 other than 1 to 4 and 8), so a slot that fell to whoever came first would let the neighbours' lengths into the rounding.
 """
 
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import pairwise
 from typing import Any
 
 import mlx.core as mx
 import numpy as np
 
-from gatsby_mlx import text
+from gatsby_mlx import device, text
 from gatsby_mlx.errors import UsageError
+from gatsby_mlx.model import ops
 from gatsby_mlx.model.gpt import GPT
 from gatsby_mlx.tokenizer import CharTokenizer
 
 BLOCK = 128  # positions that are attended to at a time
+PART = 8  # rows that are worth a compiled step, and then a core of their own
+PRIMES_KEPT = 32  # 1.5 MB each at the size of `story`
 TEMP_MIN = 1e-6  # below it, logits over the temperature leave float32's range; it is as good as greedy
 
 
@@ -63,13 +68,13 @@ class Story:
 
 
 class SlotCache:
-    """Keys and values of one layer: [B, H, S, D], S positions a slot. The decoder says where the new ones go."""
+    """Keys and values of one layer: [B, H, S, D], S positions a slot.
 
-    def __init__(self, B: int, H: int, D: int):
-        self.keys, self.values = mx.zeros((B, H, 0, D)), mx.zeros((B, H, 0, D))
-        self.rows = mx.arange(B)
-        self.positions = mx.zeros((B,), mx.int32)
-        self.visible = mx.ones((B, 1, 1, 1))
+    For a step come `positions` [B], where each row's new ones go, and `visible` [B, 1, 1, n], what it may look at.
+    """
+
+    def __init__(self, keys: mx.array, values: mx.array, positions: Any = None, visible: Any = None):
+        self.keys, self.values, self.positions, self.visible = keys, values, positions, visible
 
     def grow(self, n: int) -> None:
         """Make room for `n` positions a slot, a multiple of BLOCK: short stories never pay for a whole context."""
@@ -85,15 +90,21 @@ class SlotCache:
         order: blocks past a row's own place add exact zeros, so they cannot change its rounding.
         """
         B, H, _, D = q.shape
-        self.keys[self.rows, :, self.positions] = k[:, :, 0]
-        self.values[self.rows, :, self.positions] = v[:, :, 0]
         n = self.visible.shape[-1]  # a multiple of BLOCK that holds every row's position
+        self.keys, self.values = self._stored(self.keys, k), self._stored(self.values, v)
         keys = self.keys[:, :, :n].reshape(B, H, n // BLOCK, BLOCK, D)
         values = self.values[:, :, :n].reshape(B, H, n // BLOCK, BLOCK, D)
         scores = (q * D**-0.5)[:, :, None] @ keys.swapaxes(-1, -2)  # [B, H, n / BLOCK, 1, BLOCK]
         scores = mx.where(self.visible, scores.reshape(B, H, 1, n), -mx.inf)
-        weights = mx.softmax(scores, axis=-1).reshape(B, H, n // BLOCK, 1, BLOCK)
+        weights = ops.softmax(scores, many=B >= PART).reshape(B, H, n // BLOCK, 1, BLOCK)
         return (weights @ values).sum(axis=2)
+
+    def _stored(self, old: mx.array, new: mx.array) -> mx.array:
+        """Return `old` [B, H, S, D] with `new` [B, H, 1, D] at each row's position; its memory is used again."""
+        if len(new) == 1:
+            return mx.slice_update(old, new, self.positions, axes=(2,))  # the same in a tenth of the operations
+        old[mx.arange(len(new)), :, self.positions] = new[:, :, 0]
+        return old
 
 
 class _Recorder:
@@ -101,7 +112,7 @@ class _Recorder:
 
     def attend(self, q: mx.array, k: mx.array, v: mx.array) -> mx.array:
         self.k, self.v = k, v
-        return mx.fast.scaled_dot_product_attention(q, k, v, scale=q.shape[-1] ** -0.5, mask="causal")
+        return ops.causal_attention(q, k, v)
 
 
 def _blocks(n: int) -> int:
@@ -109,32 +120,83 @@ def _blocks(n: int) -> int:
     return -(-n // BLOCK) * BLOCK
 
 
+class _Part:
+    """Some of the slots, stepped together in one stream: their caches and the function that feeds them a character."""
+
+    def __init__(self, model: GPT, B: int, stream: mx.ThreadLocalStream | None, compiled: bool):
+        c = model.config
+        self.model, self.stream = model, stream or mx.default_device()
+        empty = mx.zeros((B, c.n_head, 0, c.n_embd // c.n_head))
+        self.caches = [SlotCache(empty, empty) for _ in range(c.n_layer)]
+        # `inputs` makes the weights arguments: as constants they would be those of the first call for ever
+        self._forward = mx.compile(self._logits, inputs=model.state) if compiled else self._logits
+
+    def _logits(self, ids, positions, visible, arrays):
+        caches = [SlotCache(keys, values, positions, visible) for keys, values in arrays]
+        logits = self.model(ids[:, None], caches, positions[:, None])[:, -1]
+        return logits, [(cache.keys, cache.values) for cache in caches]
+
+    def grow(self, n: int) -> None:
+        for cache in self.caches:
+            cache.grow(n)
+
+    def step(self, ids: mx.array, places: np.ndarray, n: int) -> mx.array:
+        """Feed ids [B] at `places` [B], the first `n` positions in view; return logits [B, V], not yet computed."""
+        with mx.stream(self.stream):
+            positions = mx.array(places.astype(np.int32))
+            visible = (mx.arange(n)[None, :] <= positions[:, None])[:, None, None, :]
+            self.grow(n)
+            arrays = [(cache.keys, cache.values) for cache in self.caches]
+            logits, arrays = self._forward(ids, positions, visible, arrays)
+            for cache, (keys, values) in zip(self.caches, arrays, strict=True):
+                cache.keys, cache.values = keys, values
+            return logits
+
+
 class Slots:
     """`B` rows of a model's state: prefill one, step all. Holds logits, never text. Puts the model in evaluation mode.
 
-    Keys and values take 8 * B * n_layer * n_embd bytes a position: 1.2 GB for 64 rows of `story` at 1,024.
+    Keys and values take 8 * B * n_layer * n_embd bytes a position: 1.2 GB for 64 rows of `story` at 1,024. On a CPU a
+    large batch is dealt out to its cores, a part with a BLAS thread each; a small one is not worth compiling.
     """
 
     def __init__(self, model: GPT, B: int):
-        c = model.config
-        self.model, self.B, self.block_size = model.eval(), B, c.block_size
-        self.caches = [SlotCache(B, c.n_head, c.n_embd // c.n_head) for _ in range(c.n_layer)]
-        self.ids = mx.zeros((B, 1), mx.int32)
+        self.model, self.B, self.block_size = model.eval(), B, model.config.block_size
+        compiled = B >= PART and device.compile_works()
+        n_parts = max(1, min(device.n_workers(), B // PART)) if compiled else 1
+        streams = _streams(n_parts) if n_parts > 1 else [None]
+        self.edges = [B * i // n_parts for i in range(n_parts + 1)]
+        sizes = np.diff(self.edges).tolist()
+        self.parts = [_Part(model, size, stream, compiled) for size, stream in zip(sizes, streams, strict=True)]
         self.places = np.zeros(B, np.int64)  # the position of each row's newest character
-        self.logits = mx.zeros((B, c.vocab_size))
+        self.logits = mx.zeros((B, model.config.vocab_size))
+        self._read: OrderedDict[tuple[int, ...], tuple[mx.array, list]] = OrderedDict()
 
     def prefill(self, row: int, ids: list[int]) -> None:
         """Read a prime of up to block_size characters into `row`; its logits are those after the last one."""
         T = len(ids)
-        recorders = [_Recorder() for _ in self.caches]
-        logits = self.model(mx.array([ids]), recorders)
-        for cache, recorder in zip(self.caches, recorders, strict=True):
-            cache.grow(_blocks(T))
-            cache.keys[row, :, :T] = recorder.k[0]
-            cache.values[row, :, :T] = recorder.v[0]
-        self.logits[row] = logits[0, -1]
+        logits, arrays = self._reading(tuple(ids))
+        number = int(np.searchsorted(self.edges, row, side="right")) - 1
+        part, own = self.parts[number], row - self.edges[number]
+        part.grow(_blocks(T))
+        for cache, (k, v) in zip(part.caches, arrays, strict=True):
+            cache.keys[own, :, :T] = k
+            cache.values[own, :, :T] = v
+        self.logits[row] = logits
         self.places[row] = T - 1
-        mx.eval(self.logits, [(c.keys, c.values) for c in self.caches])
+        mx.eval(self.logits, [(c.keys, c.values) for c in part.caches])
+
+    def _reading(self, ids: tuple[int, ...]) -> tuple[mx.array, list]:
+        """Return the last logits [V] and each layer's keys and values [H, T, D]; stories of one prime share them."""
+        if ids not in self._read:
+            recorders = [_Recorder() for _ in self.parts[0].caches]
+            logits = self.model(mx.array([ids]), recorders)[0, -1]
+            self._read[ids] = logits, [(recorder.k[0], recorder.v[0]) for recorder in recorders]
+            mx.eval(self._read[ids])
+            if len(self._read) > PRIMES_KEPT:
+                self._read.popitem(last=False)
+        self._read.move_to_end(ids)
+        return self._read[ids]
 
     def release(self, row: int) -> None:
         """Take an empty row back to the start, so that it does not hold the others' attention at its length."""
@@ -146,14 +208,22 @@ class Slots:
         A row at the end of its context stays at its last position: the caller stops it before its text is used.
         """
         self.places = np.minimum(self.places + 1, self.block_size - 1)
-        positions = mx.array(self.places.astype(np.int32))
         n = _blocks(int(self.places.max()) + 1)
-        visible = (mx.arange(n)[None, :] <= positions[:, None])[:, None, None, :]
-        for cache in self.caches:
-            cache.grow(n)
-            cache.positions, cache.visible = positions, visible
-        self.logits = self.model(ids[:, None], self.caches, positions[:, None])[:, -1]
+        if len(self.parts) == 1:
+            self.logits = self.parts[0].step(ids, self.places, n)
+            return self.logits
+        spans = list(pairwise(self.edges))
+        with device.blas_threads(1):  # held until all is computed
+            logits = [part.step(ids[a:b], self.places[a:b], n) for part, (a, b) in zip(self.parts, spans, strict=True)]
+            mx.eval(logits, [[(c.keys, c.values) for c in part.caches] for part in self.parts])
+        self.logits = mx.concatenate(logits)
         return self.logits
+
+
+@lru_cache
+def _streams(n: int) -> list[mx.ThreadLocalStream]:
+    """Return `n` CPU streams, the same ones each time: a stream lasts as long as its thread."""
+    return [mx.new_thread_local_stream(mx.cpu) for _ in range(n)]
 
 
 def draw(logits: mx.array, uniforms: mx.array, sampling: Sampling) -> mx.array:

@@ -19,7 +19,7 @@ INIT_STD = 0.02
 WAVES_RMS = 0.1
 
 
-GELU = {"tanh": ops.gelu_tanh, "erf": nn.gelu}
+GELU = {"tanh": ops.gelu_tanh, "erf": ops.gelu_erf}
 
 
 class CausalSelfAttention(nn.Module):

@@ -67,11 +67,13 @@ def greedy_without_cache(model: GPT, prime: str, n: int) -> str:
 
 
 @pytest.mark.parametrize("changes", [{}, {"bias": True, "gelu": "erf"}])
-def test_cached_logits_equal_uncached(changes):
+@pytest.mark.parametrize("B", [1, 3, 17])  # alone, a small batch, and one that is compiled and dealt out to the cores
+def test_cached_logits_equal_uncached(B, changes):
     model = tiny(**changes)
     rng = np.random.default_rng(0)
-    rows, starts = rng.integers(0, V, (3, 300)).astype(np.int32), (5, 127, 128)  # on both sides of a block's edge
-    slots = Slots(model, 3)
+    starts = ([127, 5, 128] * 6)[:B]  # on both sides of a block's edge
+    rows = rng.integers(0, V, (B, 300)).astype(np.int32)
+    slots = Slots(model, B)
     whole = model(mx.array(rows))
     for i, start in enumerate(starts):
         slots.prefill(i, rows[i, :start].tolist())
@@ -132,7 +134,7 @@ def exactness() -> None:
     from gatsby_mlx import device
 
     assert device.prepare().how != "late"
-    model = tiny(sharp=4.0)
+    model = tiny(sharp=4.0, n_head=8)
     long = "a very long topic about a snail that raced a beetle over a hill"
     for B in (3, 5, 16):
         sets = [
@@ -325,13 +327,44 @@ def test_pieces_joined_are_the_story(batch):
     assert len(stories) == len(TOPICS)
 
 
+def test_rows_of_one_prime_are_read_once(monkeypatch):
+    model, read = tiny(), []
+    call = GPT.__call__
+
+    def counting(self, ids, caches=None, positions=None):
+        read.append(ids.shape)
+        return call(self, ids, caches, positions)
+
+    monkeypatch.setattr(GPT, "__call__", counting)
+    slots = Slots(model, 4)
+    for row, length in enumerate((20, 30, 20, 20)):
+        slots.prefill(row, [1] * length)
+    assert read == [(1, 20), (1, 30)]
+    assert (slots.logits[0] == slots.logits[3]).all() and not (slots.logits[0] == slots.logits[1]).all()
+    for length in range(1, 50):
+        slots.prefill(0, [1] * length)
+    assert len(slots._read) <= 33
+
+
+def test_a_compiled_step_follows_the_weights():
+    """A traced function that took them for constants would go on with the old ones."""
+    model = tiny()
+    slots = Slots(model, 16)
+    for row in range(16):
+        slots.prefill(row, [1] * 20)
+    before = np.array(slots.step(mx.zeros((16,), mx.int32)))
+    model.update(tree_map(lambda p: p * 0.5, model.parameters()))
+    after = np.array(slots.step(mx.zeros((16,), mx.int32)))
+    assert np.abs(after - before).max() > 0.1
+
+
 def test_the_cache_grows_with_the_stories():
     slots = Slots(tiny(block_size=256), 4)
     slots.prefill(0, [1] * 20)
     slots.prefill(1, [1] * 130)
-    assert slots.caches[0].keys.shape[2] == 256
+    assert slots.parts[0].caches[0].keys.shape[2] == 256
     short = Slots(tiny(block_size=256), 4)
     for row in range(4):
         short.prefill(row, [1] * 20)
     short.step(mx.zeros((4,), mx.int32))
-    assert short.caches[0].keys.shape[2] == 128
+    assert short.parts[0].caches[0].keys.shape[2] == 128

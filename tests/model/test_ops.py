@@ -38,13 +38,25 @@ def test_exp_is_bounded_below_its_range():
     assert math.isnan(float(ops.exp_nonpositive(mx.array(math.nan))))  # a run that diverges has to show it
 
 
-@pytest.mark.parametrize(("ours", "theirs"), [(ops.sigmoid, mx.sigmoid), (ops.gelu_tanh, nn.gelu_approx)])
-def test_activations_equal_those_of_mlx(ours, theirs):
-    x = mx.concatenate([mx.linspace(-12, 12, 4801), mx.array([-60.0, 60.0, 0.0])])
+PAIRS = [(ops.sigmoid, mx.sigmoid), (ops.gelu_tanh, nn.gelu_approx), (ops.gelu_erf, nn.gelu)]
+
+
+@pytest.mark.parametrize("n", [100, 24_001])  # below and above what is done by hand on a CPU
+@pytest.mark.parametrize(("ours", "theirs"), PAIRS)
+def test_activations_equal_those_of_mlx(ours, theirs, n):
+    x = mx.concatenate([mx.linspace(-12, 12, n), mx.array([-60.0, 60.0, 0.0])])
     assert largest(ours(x), theirs(x)) < 1e-6
     weights = mx.sin(x)
     ours_grad, theirs_grad = (mx.grad(lambda x, f=f: (f(x) * weights).sum())(x) for f in (ours, theirs))
     assert largest(ours_grad, theirs_grad) < 2e-6
+
+
+@pytest.mark.parametrize("many", [False, True])
+def test_softmax_equals_that_of_mlx(many):
+    x = 5 * mx.random.normal((40, 512), key=mx.random.key(1))
+    x = mx.where(mx.arange(512) > mx.arange(40)[:, None] * 9, -mx.inf, x)
+    assert largest(ops.softmax(x, many), mx.softmax(x, axis=-1)) < 1e-6
+    assert (ops.softmax(x, many)[0, 1:] == 0).all()
 
 
 @pytest.mark.parametrize("T", [1, 7, 127, 128, 129, 300])
