@@ -55,7 +55,7 @@ def render(dial) -> str:
             f"{x.per_100_words:.1f}",
             f"{100 * x.ended:.0f}%",
             str(x.n),
-            *([f"{c:.2f}", f"{100 * d.mean:+.0f}%"] if dial.corpus else []),
+            *([f"{c:.2f}", f"{100 * d.mean:+.1f}%"] if dial.corpus else []),
         ]
         for x, c, d in zip(dial.levels, dial.corpus or dial.means, dial.deviations or dial.levels, strict=True)
     ]

@@ -20,6 +20,7 @@ from gatsby_mlx.cli.console import (
 if TYPE_CHECKING:
     from gatsby_mlx.corpus.load import Corpus
     from gatsby_mlx.evaluation.stories import Plan, Told
+    from gatsby_mlx.model.checkpoint import Checkpoint
 
 PLAN = {"topics", "n_topics", "seeds", "seed", "batch", "max_tokens", "temp", "top_k", "top_p"}
 
@@ -81,9 +82,16 @@ def corpus_option(function):
     return click.option("--corpus", type=click.Path(path_type=Path), show_default=default, help=told)(function)
 
 
-def told_stories(ctx: click.Context, asked: dict[str, Any], n_topics: int, run_on: int | None = None) -> "Told":
+def told_stories(
+    ctx: click.Context,
+    asked: dict[str, Any],
+    n_topics: int,
+    run_on: int | None = None,
+    ready: "Checkpoint | None" = None,
+) -> "Told":
     """Return the stories that the options mean: read from --stories if they are all there, else told now.
 
+    `ready` is the model where the command has loaded it already; the file's stories must then be its own.
     Raises OutputError where --stories holds those of another plan or checkpoint.
     """
     from gatsby_mlx.evaluation import stories
@@ -93,9 +101,9 @@ def told_stories(ctx: click.Context, asked: dict[str, Any], n_topics: int, run_o
         raise click.UsageError("--topics and --n-topics exclude each other")
     kept = stories.read(path) if path and path.exists() else None
     plan = _plan(ctx, asked, n_topics, kept.plan if kept else None, run_on)
-    if kept and kept.whole and plan == kept.plan and asked["model"] is None:
+    if kept and kept.whole and plan == kept.plan and asked["model"] is None and ready is None:
         return kept
-    ready = load_model(asked["model"])
+    ready = ready or load_model(asked["model"])
     return stories.tell(ready.model, ready.tokenizer, plan, path, stories.source_of(ready), progress_line())
 
 
@@ -145,6 +153,15 @@ def corpus_of(told: "Told", path: Path | None) -> "Corpus | None":
     if corpus.sha256 != learnt:
         click.echo(f"note: this model did not learn from {path}, by its checksum", err=True)
     return corpus
+
+
+def make_judge(folder: str | None):
+    """Return the judge at `folder`, or None; before any work, since a folder may be none."""
+    if folder is None:
+        return None
+    from gatsby_mlx.evaluation.judge import Judge
+
+    return Judge(folder, progress_line("texts judged"))
 
 
 def progress_line(what: str = "stories told"):

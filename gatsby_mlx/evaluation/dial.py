@@ -179,7 +179,7 @@ def measure(
     levels = tuple(_figures(own) for own in by_level)
     by_topic = _by_topic(counted, lambda c: (c.level, c.mentions))
     pooled = stats.bootstrap(by_topic, lambda rows: stats.spearman(rows[:, 0], rows[:, 1]))
-    means = [[np.mean([m for k, m in own if k == level]) for level in prime.LEVELS] for own in _full(by_topic)]
+    means = _means(by_topic)
     return Dial(
         levels,
         pooled.mean,
@@ -203,9 +203,10 @@ def _by_topic(counted: Iterable[Counted], value) -> dict[str, list]:
     return found
 
 
-def _full(by_topic: dict[str, list[tuple[int, int]]]) -> list[list[tuple[int, int]]]:
-    """Return the (level, mentions) pairs of the topics that have all five levels."""
-    return [own for own in by_topic.values() if {k for k, _ in own} == set(prime.LEVELS)]
+def _means(by_topic: dict[str, list[tuple[int, int]]]) -> list[list[float]]:
+    """Return the five mean mentions of each topic that has all five levels, from its (level, mentions) pairs."""
+    whole = [own for own in by_topic.values() if {k for k, _ in own} == set(prime.LEVELS)]
+    return [[float(np.mean([m for k, m in own if k == level])) for level in prime.LEVELS] for own in whole]
 
 
 def _seed_count(run_on: "Iterable[Story]") -> SeedCount | None:

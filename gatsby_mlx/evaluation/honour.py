@@ -81,7 +81,7 @@ class Honour:
 
 
 def measure(pieces: Iterable[Piece], corpus: Reference | None = None) -> Honour:
-    """Judge stories by their topics; `corpus` sorts the topics into seen and unseen, knows the heroes, and is judged too.
+    """Judge stories by their topics; `corpus` sorts those into seen and unseen, knows the heroes, and is judged too.
 
     The interval of a group with a single topic is NaN. Raises ValueError without a story.
     """
@@ -115,11 +115,12 @@ def _judge(pieces: Sequence[Piece], heroes: dict[str, str], keys: Callable[[str]
     for p in pieces:
         head = set(map(text.stem, text.words(p.text[:HEAD_CHARS])))
         half = set(map(text.stem, text.words(p.text[len(p.text) // 2 :])))
-        rates: list[float] = []
+        shares: list[float] = []
         for need, have in ((wanted, head), (nouns, head), (nouns, half)):
             others = [not have.isdisjoint(need[t]) for t in topics if t != p.topic]
-            rates += [not have.isdisjoint(need[p.topic]), sum(others) / len(others) if others else float("nan")]
-        found.append(Judged(*map(float, rates), float(len(heroes_in(p.text, heroes)) == 1)))
+            shares += [not have.isdisjoint(need[p.topic]), sum(others) / len(others) if others else float("nan")]
+        shares.append(len(heroes_in(p.text, heroes)) == 1)
+        found.append(Judged._make(map(float, shares)))
     return found
 
 
@@ -128,9 +129,8 @@ def _figures(pieces, judged: list[Judged], heroes: dict[str, str], chosen: Calla
     if not own:
         return None
     figures = {k: _interval(pieces, judged, k, chosen) for k in Judged._fields}
-    if not heroes:
-        figures["one_hero"] = None
-    return Figures(len({p.topic for p in own}), len(own), **figures)
+    one_hero = figures.pop("one_hero")
+    return Figures(len({p.topic for p in own}), len(own), **figures, one_hero=one_hero if heroes else None)
 
 
 def _interval(pieces, judged: list[Judged], name: str, chosen: Callable[[Piece], bool]) -> Interval:

@@ -20,7 +20,7 @@ class Judge:
     """A model in mlx-lm's form, read from `folder`. Raises CheckpointError for a folder that mlx-lm cannot load."""
 
     def __init__(self, folder: Path | str, progress: Callable[[int, int], None] | None = None):
-        import gatsby_mlx.model  # noqa: F401  which puts a fast BLAS in place before MLX is loaded
+        import gatsby_mlx.model  # noqa: F401, I001  puts a fast BLAS in place before MLX is loaded
         from mlx_lm import load
 
         if not (Path(folder) / "config.json").is_file():
@@ -35,7 +35,7 @@ class Judge:
         self.name, self.progress = Path(folder).resolve().name, progress
 
     def __call__(self, pieces: Sequence[Piece]) -> list[tuple[str, float, int]]:
-        """Return (topic, nats, characters) of STORIES pieces, or all if there are fewer, spread evenly over `pieces`."""
+        """Return (topic, nats, characters) of STORIES pieces, or all if there are fewer, evenly spread."""
         chosen, found = spread(pieces, STORIES), []
         for n, p in enumerate(chosen, 1):
             if p.text:

@@ -88,12 +88,12 @@ def loss_curve(rows: Sequence[Mapping[str, Any]], path: Path | str | None = None
         axes.yaxis.set_minor_locator(NullLocator())
         axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: short_count(x)))
-        _dress(axes, c, "loss, nats per character", "characters seen")
-        _legend(axes, c, "upper right")
+        dress(axes, c, "loss, nats per character", "characters seen")
+        legend(axes, c, "upper right")
 
     last = (held_out or train)[-1]
     label = f"Loss over characters seen: {last[1]:.3f} nats per character after {short_count(last[0])} characters."
-    return _plot("loss", draw, label, path)
+    return plot("loss", draw, label, path)
 
 
 def loss_points(rows: Sequence[Mapping[str, Any]], event: str) -> list[tuple[float, float]]:
@@ -139,11 +139,11 @@ def corpus_plot(dials: Sequence[CorpusDial], path: Path | str | None = None) -> 
             if writers:
                 mark = WRITER_MARKS[i % len(WRITER_MARKS)]
                 axes.plot(at, own.means, mark, color=c.ink, markersize=4, linestyle="none", label=_plain(own.writer))
-        _levels(axes, c)
-        _legend(axes, c, "best")
+        level_axis(axes, c)
+        legend(axes, c, "best")
 
-    label = f"The corpus: mean mentions of the light at levels 1 to 5: {_listed(whole.means)}."
-    return _plot("corpus", draw, label, path)
+    label = f"The corpus: mean mentions of the light at levels 1 to 5: {listed(whole.means)}."
+    return plot("corpus", draw, label, path)
 
 
 def dial_plot(dial: Dial, corpus: Sequence[float] | None = None, path: Path | str | None = None) -> str:
@@ -152,7 +152,7 @@ def dial_plot(dial: Dial, corpus: Sequence[float] | None = None, path: Path | st
     def draw(axes: "Axes", c: Colours) -> None:
         means = dial.means
         # An interval that a single topic cannot tell (NaN) is drawn as none.
-        ends = [[_finite(m - f.low), _finite(f.high - m)] for m, f in zip(means, dial.levels, strict=True)]
+        ends = [[finite(m - f.low), finite(f.high - m)] for m, f in zip(means, dial.levels, strict=True)]
         axes.plot(prime.LEVELS, means, "o", color=c.light, markersize=15, alpha=0.16, markeredgewidth=0)
         axes.plot(prime.LEVELS, means, "-", color=c.light, linewidth=1.8)
         axes.errorbar(
@@ -170,19 +170,19 @@ def dial_plot(dial: Dial, corpus: Sequence[float] | None = None, path: Path | st
         if corpus is not None:
             at = [level + 0.17 for level in prime.LEVELS]
             axes.plot(at, corpus, "D", color=c.ink, markerfacecolor=c.paper, markersize=4.5, label="its corpus")
-        _levels(axes, c)
-        _legend(axes, c, "best", reverse=True)
+        level_axis(axes, c)
+        legend(axes, c, "best", reverse=True)
 
-    label = f"The model: mean mentions of the light at levels 1 to 5: {_listed(dial.means)}"
-    beside = f"; its corpus: {_listed(corpus)}" if corpus is not None else ""
-    return _plot("dial", draw, f"{label}{beside}.", path)
+    label = f"The model: mean mentions of the light at levels 1 to 5: {listed(dial.means)}"
+    beside = f"; its corpus: {listed(corpus)}" if corpus is not None else ""
+    return plot("dial", draw, f"{label}{beside}.", path)
 
 
-def _finite(value: float) -> float:
+def finite(value: float) -> float:
     return max(0.0, value) if math.isfinite(value) else 0.0
 
 
-def _listed(values: Sequence[float]) -> str:
+def listed(values: Sequence[float]) -> str:
     return ", ".join("none" if math.isnan(v) else f"{v:.2f}" for v in values)
 
 
@@ -191,17 +191,17 @@ def _plain(name: str) -> str:
     return "".join(c if c in prime.ALPHABET and c != "\n" else "?" for c in prime.fold(name))[:40].lstrip("_")
 
 
-def _levels(axes: "Axes", c: Colours) -> None:
+def level_axis(axes: "Axes", c: Colours) -> None:
     from matplotlib.ticker import MaxNLocator
 
     axes.set_xticks(prime.LEVELS, [f"{n} {word}" for n, word in zip(prime.LEVELS, prime.OBSESSIONS, strict=True)])
     axes.set_xlim(0.5, 5.5)
     axes.set_ylim(0, max(1.0, axes.get_ylim()[1]))
     axes.yaxis.set_major_locator(MaxNLocator(6, integer=True))
-    _dress(axes, c, "mentions of the light in a story")
+    dress(axes, c, "mentions of the light in a story")
 
 
-def _dress(axes: "Axes", c: Colours, title: str, xlabel: str = "") -> None:
+def dress(axes: "Axes", c: Colours, title: str, xlabel: str = "") -> None:
     """Take off what says nothing: the frame, the ticks; leave quiet horizontal lines, and the y label above them."""
     axes.set_title(title, loc="left", color=c.ink, pad=8)
     axes.set_xlabel(xlabel, color=c.ink)
@@ -212,11 +212,11 @@ def _dress(axes: "Axes", c: Colours, title: str, xlabel: str = "") -> None:
     axes.set_axisbelow(True)
 
 
-def _legend(axes: "Axes", c: Colours, where: Any, reverse: bool = False) -> None:
+def legend(axes: "Axes", c: Colours, where: Any, reverse: bool = False) -> None:
     axes.legend(loc=where, reverse=reverse, frameon=False, labelcolor=c.ink, borderaxespad=0.2, handlelength=1.8)
 
 
-def _plot(name: str, draw: Draw, label: str, path: Path | str | None) -> str:
+def plot(name: str, draw: Draw, label: str, path: Path | str | None) -> str:
     """Return the plot for a page; write it to `path` too, as its suffix says. Raises OutputError, and UsageError."""
     drawn = _render(draw, STAND_IN, "svg").decode()
     if path is not None:

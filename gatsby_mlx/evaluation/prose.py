@@ -23,9 +23,9 @@ from gatsby_mlx.evaluation.stories import Piece
 LOOP_WORDS = 8
 EXAMPLES = 20
 NAMES = {
-    "spelled": "words that stand in the topic, in the corpus or in the word list",
-    "spelled_as_corpus": "words that stand in the topic or in the corpus",
-    "spelled_as_listed": "words that stand in the topic or in the word list, or name a hero",
+    "spelled": "words found in the topic, the corpus or the word list",
+    "spelled_as_corpus": "words found in the topic or the corpus",
+    "spelled_as_listed": "words found in the topic, the word list or the heroes' names",
     "ended": "stories that come to their end",
     "loops": f"stories that say the same {LOOP_WORDS} words twice",
     "repeated_4_grams": "runs of four words that the story has had before",
@@ -35,6 +35,7 @@ NAMES = {
     "copy": "longest passage copied from the corpus, in characters, median",
     "nats_per_char": "surprise of an independent model, nats per character",
 }
+UNITS = {"words": 0, "copy": 0, "nats_per_char": 3}  # the figures that are no shares, and their digits
 
 
 @dataclass(frozen=True)

@@ -248,7 +248,7 @@ def read(path: Path) -> Told:
         raise UsageError(f"The stories {path} cannot be read: {error.strerror}", "Tell some: gatsby report") from None
     except UnicodeDecodeError:
         lines = []
-    number = 0
+    number = 1
     stories: dict[Job, Story] = {}
     run_on: dict[Job, Story] = {}
     try:
@@ -256,12 +256,13 @@ def read(path: Path) -> Told:
         if head["format"] != FORMAT:
             raise ValueError(head["format"])
         plan = plan_from_json(head["plan"])
-        for number, line in enumerate(lines[1:], 2):
+        for line in lines[1:]:
+            number += 1
             row = json.loads(line)
             story = _story(row)
             (run_on if "run_on" in row else stories)[story.job] = story
     except (ValueError, KeyError, TypeError, IndexError, UsageError) as error:
-        told = f"{path} holds no stories of an evaluation, or is damaged (line {number or 1}: {error!r})"
+        told = f"{path} holds no stories of an evaluation, or is damaged (line {number}: {error!r})"
         raise UsageError(told, "Tell them anew: gatsby report") from None
     order = [(jobs(plan), stories), (run_on_jobs(plan), run_on)]
     told, past = (tuple(own[job] for job in part if job in own) for part, own in order)

@@ -1,7 +1,7 @@
 """stories: what may be asked for, a telling by a real model, and one that is killed and goes on."""
 
 import json
-import os
+import os  # noqa: F401  for PROGRAM
 import signal
 import subprocess
 import sys
