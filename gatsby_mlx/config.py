@@ -49,7 +49,7 @@ class TrainConfig:
     `optimizer` is `muon` (hidden matrices, at `muon_ratio` times `lr`; AdamW on the rest) or `adamw`. The first
     `short_chars` characters are seen on rows cut to `short_width`: more steps for the same work while the model learns
     what stands next to what (sequence length warm-up, Li et al. 2021). An evaluation reads about `eval_chars`
-    characters of the validation side, the same ones each time.
+    characters of the validation side, the same ones each time, and a dial over `dial_topics` of its topics (0: none).
     """
 
     rows: str = "story"
@@ -71,6 +71,7 @@ class TrainConfig:
     grad_clip: float = 1.0
     eval_every_chars: int = 400_000
     eval_chars: int = 200_000
+    dial_topics: int = 6
     seed: int = 1925
 
     def __post_init__(self):
@@ -81,6 +82,8 @@ class TrainConfig:
         for name in ("max_chars", "batch_chars", "micro_chars", "eval_every_chars", "eval_chars"):
             if getattr(self, name) < 1:
                 raise UsageError(f"{name} is 1 or more, not {getattr(self, name)}")
+        if self.dial_topics < 0:
+            raise UsageError(f"dial_topics is 0 or more, not {self.dial_topics}")
         if not 0 < self.lr < math.inf:
             raise UsageError(f"A learning rate is a number above 0, not {self.lr}", "Try --lr 0.001")
 

@@ -55,20 +55,22 @@ STYLE: dict[Any, Any] = {
     "text.parse_math": False,
 }
 
-Draw = Callable[["Axes", Colours], None]
+Draw = Callable[..., None]  # of the axes, the colours, and the axes of further panels
 
 
 def loss_curve(rows: Sequence[Mapping[str, Any]], path: Path | str | None = None) -> str:
-    """Plot training and validation loss over characters seen, from the rows of metrics.jsonl.
+    """Plot training and validation loss over characters seen, from the rows of metrics.jsonl; and the dial below it.
 
     The loss is the story's own, in nats per character, where a row tells it, else the loss over all targets.
+    The dial is drawn where evaluations have read one: the five levels, and what the corpus has at each, dotted.
     Raises UsageError when no row has a finite loss.
     """
+    dials = [row for row in rows if row.get("event") == "eval" and row.get("dial")]
     train, held_out = (loss_points(rows, event) for event in ("train", "eval"))
     if not train and not held_out:
         raise UsageError("There is no loss to plot in these metrics")
 
-    def draw(axes: "Axes", c: Colours) -> None:
+    def draw(axes: "Axes", c: Colours, below: "Axes | None" = None) -> None:
         from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
         axes.set_yscale("log")
@@ -88,12 +90,33 @@ def loss_curve(rows: Sequence[Mapping[str, Any]], path: Path | str | None = None
         axes.yaxis.set_minor_locator(NullLocator())
         axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: short_count(x)))
-        dress(axes, c, "loss, nats per character", "characters seen")
+        dress(axes, c, "loss, nats per character", "" if below else "characters seen")
         legend(axes, c, "upper right")
+        if below:
+            _dial_panel(below, c, dials)
 
     last = (held_out or train)[-1]
     label = f"Loss over characters seen: {last[1]:.3f} nats per character after {short_count(last[0])} characters."
-    return plot("loss", draw, label, path)
+    return plot("loss", draw, label, path, panels=2 if dials else 1)
+
+
+def _dial_panel(axes: "Axes", c: Colours, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Draw the five levels of the small dial over characters seen, and a line where the best one was kept."""
+    at = [row["chars"] for row in rows]
+    for i, level in enumerate(prime.LEVELS):
+        means = [row["dial"][i] for row in rows]
+        axes.plot(at, means, ".-", color=c.light, linewidth=0.6 + 0.3 * level, markersize=3 + level)
+        axes.annotate(
+            f" {level}", (at[-1], means[-1]), color=c.ink, va="center", textcoords="offset points", xytext=(4, 0)
+        )
+        taught = (rows[-1].get("dial_corpus") or [None] * 5)[i]
+        if taught is not None:
+            axes.axhline(taught, color=c.soft, linewidth=0.9, linestyle=":")
+    best = [row for row in rows if row.get("best_dial")]
+    for row in best[-1:]:
+        axes.axvline(row["chars"], color=c.ink, linewidth=0.9, linestyle="--")
+    axes.set_ylim(bottom=0)
+    dress(axes, c, "small dial: mentions at levels 1 to 5; dotted: the corpus; dashed: kept", "characters seen")
 
 
 def loss_points(rows: Sequence[Mapping[str, Any]], event: str) -> list[tuple[float, float]]:
@@ -216,27 +239,32 @@ def legend(axes: "Axes", c: Colours, where: Any, reverse: bool = False) -> None:
     axes.legend(loc=where, reverse=reverse, frameon=False, labelcolor=c.ink, borderaxespad=0.2, handlelength=1.8)
 
 
-def plot(name: str, draw: Draw, label: str, path: Path | str | None) -> str:
-    """Return the plot for a page; write it to `path` too, as its suffix says. Raises OutputError, and UsageError."""
-    drawn = _render(draw, STAND_IN, "svg").decode()
+def plot(name: str, draw: Draw, label: str, path: Path | str | None, panels: int = 1) -> str:
+    """Return the plot for a page; write it to `path` too, as its suffix says. Raises OutputError, and UsageError.
+
+    `draw` gets the axes, the colours, and the axes of the panels below, if there are more than one.
+    """
+    drawn = _render(draw, STAND_IN, "svg", panels).decode()
     if path is not None:
         suffix = Path(path).suffix.lower()
         if suffix not in (".svg", ".png"):
             raise UsageError(f"A plot is written as .svg or .png, not {str(path)!r}")
-        write_atomic(path, _alone(drawn, label) if suffix == ".svg" else _render(draw, PAPER, "png"))
+        write_atomic(path, _alone(drawn, label) if suffix == ".svg" else _render(draw, PAPER, "png", panels))
     return _inline(drawn, name, label)
 
 
-def _render(draw: Draw, c: Colours, form: str) -> bytes:
+def _render(draw: Draw, c: Colours, form: str, panels: int = 1) -> bytes:
     """Draw on a figure of its own, without pyplot, and return the file's bytes."""
     import matplotlib
     from matplotlib.figure import Figure
 
     out = io.BytesIO()
     with matplotlib.rc_context(STYLE):
-        figure = Figure(SIZE_INCHES, layout="constrained", facecolor=c.paper if form == "png" else "none")
-        axes = figure.add_subplot(facecolor="none")
-        draw(axes, c)
+        width, height = SIZE_INCHES
+        size = (width, height * (1 + 0.8 * (panels - 1)))
+        figure = Figure(size, layout="constrained", facecolor=c.paper if form == "png" else "none")
+        first, *below = figure.subplots(panels, 1, sharex=True, squeeze=False, subplot_kw={"facecolor": "none"})[:, 0]
+        draw(first, c, *below)
         metadata = {"Date": None, "Creator": None} if form == "svg" else {"Software": None}
         figure.savefig(out, format=form, dpi=PNG_DPI if form == "png" else 72, metadata=metadata)
     return out.getvalue()

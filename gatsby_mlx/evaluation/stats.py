@@ -87,14 +87,14 @@ def bootstrap(
     return Interval(whole, float(low), float(high))
 
 
-def ranks(values: Sequence[float]) -> np.ndarray:
+def ranks(values: Sequence[float] | np.ndarray) -> np.ndarray:
     """Return the rank of each value, 1 the smallest, ties sharing the mean of their places: 5 7 7 -> 1 2.5 2.5."""
     _, inverse, counts = np.unique(np.asarray(values, np.float64), return_inverse=True, return_counts=True)
     last = np.cumsum(counts)
     return (last - (counts - 1) / 2)[inverse]
 
 
-def spearman(x: Sequence[float], y: Sequence[float]) -> float:
+def spearman(x: Sequence[float] | np.ndarray, y: Sequence[float] | np.ndarray) -> float:
     """Return Spearman's rank correlation of two equally long sequences, -1 to 1: Pearson's of their ranks.
 
     This form holds with ties, where the short one (1 - 6 sum d^2 / (n^3 - n)) does not (Kendall and Gibbons 1990,
