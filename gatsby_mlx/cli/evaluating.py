@@ -16,6 +16,7 @@ from gatsby_mlx.cli.console import (
     model_option,
     sampling_options,
 )
+from gatsby_mlx.errors import UsageError
 
 if TYPE_CHECKING:
     from gatsby_mlx.corpus.load import Corpus
@@ -99,6 +100,8 @@ def told_stories(
     path = asked["stories"]
     if asked["topics"] and asked["n_topics"] is not None:
         raise click.UsageError("--topics and --n-topics exclude each other")
+    if path and not path.parent.is_dir():
+        raise UsageError(f"There is no folder {path.parent} for stories", f"Make it with: mkdir -p {path.parent}")
     kept = stories.read(path) if path and path.exists() else None
     plan = _plan(ctx, asked, n_topics, kept.plan if kept else None, run_on)
     if kept and kept.whole and plan == kept.plan and asked["model"] is None and ready is None:

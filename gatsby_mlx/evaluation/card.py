@@ -25,7 +25,7 @@ GROUPS = {"seen": "seen nouns", "unseen": "nouns never seen", "every": "all topi
 def render(config: Mapping[str, Any], evaluation: Mapping[str, Any], name: str | None = None) -> str:
     """Return the card of a checkpoint from what its config.json and evaluation.json hold.
 
-    A figure that was not measured is left out, or shown as a dash. Raises KeyError for a file of another form.
+    What neither file tells is left out, or shown as a dash. Raises KeyError for an evaluation of another form.
     """
     title = name or evaluation["model"].get("checkpoint") or "gatsby"
     parts = (_head, _recipe, _data, _dial, _honour, _prose, _limits)
@@ -61,33 +61,35 @@ def _head(config: Mapping[str, Any], evaluation: Mapping[str, Any]) -> str:
 
 
 def _recipe(config: Mapping[str, Any], evaluation: Mapping[str, Any]) -> str:
-    a, t = config["architecture"], config["training"]
-    loss = config.get("evaluation") or {}
-    rows = "one whole story a row" if t["rows"] == "story" else f"random windows of {a['block_size']}"
-    told = [
-        f"- Preset `{config['preset']}`: {t['optimizer']}, peak learning rate {t['lr']:g}, weight decay "
-        f"{t['weight_decay']:g}, dropout {a['dropout']:g}, {rows}, {t['batch_chars']:,} characters a "
-        f"step, seed {t['seed']}.",
-        f"- Characters seen: {config['chars_seen']:,}, in {config['step']:,} steps.",
-    ]
+    a, t, loss = config["architecture"], config.get("training"), config.get("evaluation") or {}
+    told = []
+    if t:
+        rows = "one whole story a row" if t["rows"] == "story" else f"random windows of {a['block_size']}"
+        told.append(
+            f"- Preset `{config['preset']}`: {t['optimizer']}, peak learning rate {t['lr']:g}, weight decay "
+            f"{t['weight_decay']:g}, dropout {a['dropout']:g}, {rows}, {t['batch_chars']:,} characters a "
+            f"step, seed {t['seed']}."
+        )
+    if config.get("chars_seen"):
+        told.append(f"- Characters seen: {config['chars_seen']:,}, in {config['step']:,} steps.")
     if loss.get("story_loss") is not None:
         told.append(
             f"- Validation: {_number(loss['story_loss'], 3)} nats a character of the stories, "
-            f"{_number(loss['story_bpc'], 3)} bits (split by {t['split']})."
+            f"{_number(loss['story_bpc'], 3)} bits."
         )
-    return "## Recipe\n\n" + "\n".join(told) + "\n"
+    return "## Recipe\n\n" + ("\n".join(told) or "Not recorded in its config.json.") + "\n"
 
 
 def _data(config: Mapping[str, Any], evaluation: Mapping[str, Any]) -> str:
-    corpus = evaluation["corpus"]
-    learnt = config["corpus"]
-    if corpus is None:
-        told = f"{learnt['documents']:,} stories; the corpus was not at hand for this evaluation."
-    else:
-        told = (
-            f"{corpus['stories']:,} stories, {corpus['characters']:,} characters, by: {', '.join(corpus['writers'])}."
-        )
-    return f"## Data\n\n{told} The file's sha256 is `{learnt['sha256']}`.\n"
+    corpus, learnt = evaluation["corpus"], config.get("corpus") or {}
+    told = []
+    if learnt:
+        told.append(f"{learnt['documents']:,} stories; the file's sha256 is `{learnt['sha256']}`.")
+    if corpus:
+        same = "It holds" if corpus["sha256"] == learnt.get("sha256") else "Compared below with another corpus:"
+        by = ", ".join(corpus["writers"])
+        told.append(f"{same} {corpus['stories']:,} stories, {corpus['characters']:,} characters, by: {by}.")
+    return "## Data\n\n" + (" ".join(told) or "Not recorded in its config.json.") + "\n"
 
 
 def _dial(config: Mapping[str, Any], evaluation: Mapping[str, Any]) -> str:

@@ -20,9 +20,12 @@ class Judge:
     """A model in mlx-lm's form, read from `folder`. Raises CheckpointError for a folder that mlx-lm cannot load."""
 
     def __init__(self, folder: Path | str, progress: Callable[[int, int], None] | None = None):
-        import gatsby_mlx.model  # noqa: F401, I001  puts a fast BLAS in place before MLX is loaded
-        from mlx_lm import load
+        import gatsby_mlx.model  # noqa: F401  puts a fast BLAS in place before MLX is loaded
 
+        try:
+            from mlx_lm import load
+        except ImportError as error:
+            raise CheckpointError(f"A judge needs mlx-lm: {error}", "Install it with: pip install mlx-lm") from None
         if not (Path(folder) / "config.json").is_file():
             told = f"There is no model of mlx-lm's form at {folder} (no config.json)"
             raise CheckpointError(

@@ -90,6 +90,13 @@ def test_card_tells_data_recipe_characters_and_limits(evaluation):
     assert "nouns never seen" not in card.render(CONFIG, alone)
 
 
+def test_card_of_a_checkpoint_that_tells_little_of_itself(evaluation):
+    told = card.render({"architecture": CONFIG["architecture"]}, evaluation.to_json())
+    assert told.count("Not recorded in its config.json.") == 1 and "Compared below with another corpus: 25" in told
+    same = card.render({**CONFIG, "corpus": {"sha256": "abc", "documents": 25}}, evaluation.to_json())
+    assert "It holds 25 stories" in same
+
+
 def test_samples_are_a_grid_with_every_story_as_it_was_told(evaluation):
     shown = samples.grid(evaluation.told.stories, "Tiny")
     assert shown.startswith("# Tiny\n\n| mentions of the light | green=1 |")
