@@ -117,6 +117,7 @@ PRESETS = {
                 short_chars=600_000,
                 eval_every_chars=300_000,
                 eval_chars=40_000,
+                dial_topics=2,
             ),
         ),
         # gatsby-nanogpt-2 as published: nanoGPT's recipe to the letter.

@@ -98,6 +98,7 @@ def train(corpus, folder: Path, until: float, seed: int):
         short_chars=int(SHORT * chars),
         warmup_chars=chars // 25,
         eval_every_chars=chars // 6 + 1,
+        dial_topics=0,  # the dial is read at the end, and with more stories
         seed=seed,
     )
     run = Run(corpus, chosen.model, recipe, folder, "pocket")

@@ -1,9 +1,10 @@
 """What a corpus gives an evaluation: its words, its heroes, its own dial, and stories to measure beside a model's."""
 
+import math
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 
-from gatsby_mlx import text
+from gatsby_mlx import prime, text
 from gatsby_mlx.corpus.document import Document, topics_of
 from gatsby_mlx.corpus.load import Corpus
 from gatsby_mlx.evaluation import stats
@@ -22,7 +23,8 @@ PRONOUNS = {
 class Reference:
     """A corpus as a measure: `words` (lower case) and `stems` of all its topics and stories; `heroes`, each name with
     the pronoun that goes with it ("he", "she", or "" where that is not clear); `dials` as `corpus_dials` gives them;
-    `spearman` of level and mentions, pooled; `sample`, every story of up to 120 topics; `others`, the rest."""
+    `distinct`, the five means with repeated sentences counted once; `spearman` of level and mentions, pooled;
+    `sample`, every story of up to 120 topics; `others`, the stories on the other topics; `stories`, all of them."""
 
     sha256: str
     n_documents: int
@@ -31,6 +33,7 @@ class Reference:
     stems: frozenset[str]
     heroes: dict[str, str]
     dials: tuple[CorpusDial, ...]
+    distinct: tuple[float, ...]
     spearman: float
     sample: tuple[Piece, ...]
     others: tuple[str, ...]
@@ -64,11 +67,19 @@ def reference(corpus: Corpus) -> Reference:
         frozenset(map(text.stem, words)),
         _heroes(documents),
         corpus_dials(documents),
+        _distinct(documents),
         stats.spearman([d.level for d in documents], [text.count_mentions(d.story) for d in documents]),
         tuple(Piece(d.topic, d.level, d.story, text.ends_in_sentence(d.story)) for d in documents if d.topic in chosen),
         tuple(d.story for d in documents if d.topic not in chosen),
         tuple(d.story for d in documents),
     )
+
+
+def _distinct(documents: tuple[Document, ...]) -> tuple[float, ...]:
+    counts = defaultdict(list)
+    for d in documents:
+        counts[d.level].append(text.count_distinct_mentions(d.story))
+    return tuple(sum(counts[k]) / len(counts[k]) if counts[k] else math.nan for k in prime.LEVELS)
 
 
 def _heroes(documents: tuple[Document, ...]) -> dict[str, str]:

@@ -45,7 +45,7 @@ def interpreted(monkeypatch):
 
 def corpus(sha256: str = "abc") -> Corpus:
     told = (
-        build(f"a {noun}", level) + f"The {noun} sat in the sun. " * (1 + (i + level) % 6) + "It slept.\n\n"
+        build(f"a {noun}", level) + f"The {noun} saw a green light. " * (1 + (i + level) % 6) + "It slept.\n\n"
         for i, noun in enumerate(NOUNS)
         for level in range(1, 6)
     )
