@@ -50,7 +50,8 @@ class TrainConfig:
     `short_chars` characters are seen on rows cut to `short_width`: more steps for the same work while the model learns
     what stands next to what (sequence length warm-up, Li et al. 2021). In a share `swap` (0 to 1) of the story rows a
     topic word is swapped for a made-up one, in topic and story alike, which can only be copied. An evaluation reads
-    about `eval_chars` characters of the validation side, the same ones each time.
+    about `eval_chars` characters of the validation side, the same ones each time, and a dial over `dial_topics` of its
+    topics (0: none).
     """
 
     rows: str = "story"
@@ -73,6 +74,7 @@ class TrainConfig:
     grad_clip: float = 1.0
     eval_every_chars: int = 400_000
     eval_chars: int = 200_000
+    dial_topics: int = 6
     seed: int = 1925
 
     def __post_init__(self):
@@ -85,6 +87,8 @@ class TrainConfig:
                 raise UsageError(f"{name} is 1 or more, not {getattr(self, name)}")
         if not 0 <= self.swap <= 1:
             raise UsageError(f"swap is a share from 0 to 1, not {self.swap}")
+        if self.dial_topics < 0:
+            raise UsageError(f"dial_topics is 0 or more, not {self.dial_topics}")
         if not 0 < self.lr < math.inf:
             raise UsageError(f"A learning rate is a number above 0, not {self.lr}", "Try --lr 0.001")
 
@@ -133,6 +137,7 @@ PRESETS = {
                 short_chars=600_000,
                 eval_every_chars=300_000,
                 eval_chars=40_000,
+                dial_topics=2,
             ),
         ),
         # gatsby-nanogpt-2 as published: nanoGPT's recipe to the letter.

@@ -20,6 +20,10 @@ COMMANDS = {
     "write": ("write", "Write a corpus of stories."),
     "train": ("train", "Train a model on a corpus."),
     "dial": ("dial", "Measure what the dial does to a model's stories."),
+    "honour": ("honour", "Measure whether a model's stories are about their topics."),
+    "prose": ("prose", "Measure the English of a model's stories."),
+    "report": ("report", "Measure all there is of a model, on one page."),
+    "samples": ("samples", "Tell stories to be read, topics x levels."),
     "corpus": ("corpus", "Look at a corpus."),
     "doctor": ("doctor", "Say what this machine has and what slows it down."),
 }

@@ -98,6 +98,7 @@ def train(corpus, folder: Path, until: float, seed: int):
         short_chars=int(SHORT * chars),
         warmup_chars=chars // 25,
         eval_every_chars=chars // 6 + 1,
+        dial_topics=0,  # the dial is read at the end, and with more stories
         seed=seed,
     )
     run = Run(corpus, chosen.model, recipe, folder, "pocket")
@@ -130,13 +131,18 @@ def tell(run, topic: str, seed: int) -> list:
 
 def read_dial(run, out: Path):
     from gatsby_mlx import files
-    from gatsby_mlx.cli.dial import progress_line, render
-    from gatsby_mlx.evaluation.dial import DialConfig, default_topics, sweep
+    from gatsby_mlx.cli.dial import render
+    from gatsby_mlx.cli.evaluating import progress_line
+    from gatsby_mlx.evaluation.corpus_dial import corpus_dials
+    from gatsby_mlx.evaluation.dial import measure
+    from gatsby_mlx.evaluation.stories import Plan, tell
+    from gatsby_mlx.evaluation.topics import default_topics
     from gatsby_mlx.model.decode import Sampling
 
     ready = best(run)
-    config = DialConfig(default_topics(20), 1, Sampling(TEMP), batch=100)
-    dial, _ = sweep(ready.model, ready.tokenizer, config, progress_line())
+    plan = Plan(default_topics(20), 1, Sampling(TEMP), batch=100, run_on=3)
+    told = tell(ready.model, ready.tokenizer, plan, progress=progress_line())
+    dial = measure(told.stories, told.run_on, plan, corpus_dials(run.corpus.documents)[0].means)
     click.echo(render(dial))
     files.write_atomic(out / "dial.json", json.dumps(dial.to_json(), indent=1) + "\n")
     return dial

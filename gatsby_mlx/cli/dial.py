@@ -1,49 +1,23 @@
 """`gatsby dial`."""
 
 import json
-import time
 from pathlib import Path
 
 import click
 
-from gatsby_mlx.cli.console import (
-    SEED,
-    Status,
-    check_plot,
-    clock,
-    load_model,
-    max_tokens_option,
-    model_option,
-    sampling_options,
-    table,
-)
+from gatsby_mlx.cli.console import check_plot, table
+from gatsby_mlx.cli.evaluating import corpus_of, corpus_option, story_options, told_stories
+
+N_TOPICS = 24
 
 
 @click.command()
-@click.option("--topics", type=click.Path(path_type=Path), help="Topics of yours, one a line.")
-@click.option(
-    "--n-topics", type=int, metavar="N", show_default="24", help="How many of the evaluation topics, up to 120."
-)
-@click.option(
-    "--seeds",
-    type=click.IntRange(1),
-    metavar="N",
-    default=2,
-    show_default=True,
-    help="Stories for each topic and level.",
-)
-@click.option(
-    "--seed", type=SEED, metavar="N", default=1925, show_default=True, help="Where the stories' seeds come from."
-)
-@click.option(
-    "--batch", type=click.IntRange(1), metavar="N", default=64, show_default=True, help="Stories decoded at once."
-)
-@max_tokens_option
 @click.option("--plot", type=click.Path(path_type=Path), help="Write the dial as .svg or .png.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-@sampling_options
-@model_option
-def command(topics, n_topics, seeds, seed, batch, max_tokens, plot, as_json, temp, top_k, top_p, model) -> None:
+@corpus_option
+@story_options(N_TOPICS, seeds=2)
+@click.pass_context
+def command(ctx, plot, as_json, corpus, **asked) -> None:
     """Tell topics x 5 levels x seeds stories and count the mentions of the light in each story's own text.
 
     \b
@@ -51,39 +25,23 @@ def command(topics, n_topics, seeds, seed, batch, max_tokens, plot, as_json, tem
       gatsby dial --model runs/story --seeds 4
       gatsby dial --topics mine.txt --json > dial.json
     """
-    if topics and n_topics is not None:
-        raise click.UsageError("--topics and --n-topics exclude each other")
     check_plot(plot)
-    from gatsby_mlx.evaluation.dial import DialConfig, default_topics, read_topics, sweep
-    from gatsby_mlx.model.decode import Sampling
+    from gatsby_mlx.evaluation.corpus_dial import corpus_dials
+    from gatsby_mlx.evaluation.dial import measure
 
-    chosen = read_topics(topics) if topics else default_topics(24 if n_topics is None else n_topics)
-    config = DialConfig(chosen, seeds, Sampling(temp, top_k, top_p), max_tokens, batch, seed)
-    ready = load_model(model)
-    dial, _ = sweep(ready.model, ready.tokenizer, config, progress_line())
+    told = told_stories(ctx, asked, N_TOPICS)
+    taught = corpus_of(told, corpus)
+    means = corpus_dials(taught.documents)[0].means if taught else None
+    dial = measure(told.stories, told.run_on, told.plan, means)
     click.echo(json.dumps(dial.to_json(), indent=1) if as_json else render(dial))
     if plot:
         from gatsby_mlx.evaluation.plots import dial_plot
 
-        dial_plot(dial, path=plot)
-
-
-def progress_line():
-    """Return a callback for `sweep` that keeps the status line, and clears it at the end."""
-    status, begun = Status(), time.monotonic()
-
-    def progress(done: int, total: int) -> None:
-        if done == total:
-            status.clear()
-            return
-        left = (time.monotonic() - begun) / done * (total - done)
-        status(f"{done} of {total} stories told, {clock(left)} left")
-
-    return progress
+        dial_plot(dial, means, path=plot)
 
 
 def render(dial) -> str:
-    """Return a dial as a table with one line of summary."""
+    """Return a dial as a table with a few lines of summary."""
 
     def interval(low: float, high: float) -> str:
         return "" if low != low else f"{low:.2f} to {high:.2f}"
@@ -97,16 +55,31 @@ def render(dial) -> str:
             f"{x.per_100_words:.1f}",
             f"{100 * x.ended:.0f}%",
             str(x.n),
+            *([f"{c:.2f}", f"{100 * d.mean:+.1f}%"] if dial.corpus else []),
         ]
-        for x in dial.levels
+        for x, c, d in zip(dial.levels, dial.corpus or dial.means, dial.deviations or dial.levels, strict=True)
     ]
     head = ["level", "mentions", "95% interval", "distinct", "per 100 words", "ended", "stories"]
+    head += ["corpus", "off by"] if dial.corpus else []
+    return "\n".join([table(head, rows), *summary(dial)])
+
+
+def summary(dial) -> list[str]:
+    """Return what is to be said of a dial beside its table."""
     rises = "rises strictly" if dial.strictly_rising else "does not rise strictly"
+    distinct = "too" if dial.distinct_rising == dial.strictly_rising else "not so"
     lines = [
-        table(head, rows),
-        f"Spearman {dial.spearman:.2f}; the dial {rises}; {dial.topics} topics, {dial.seeds} seeds",
+        f"Spearman {dial.spearman:.2f}; the dial {rises}, repeated sentences counted once {distinct}; "
+        f"{dial.topics} topics, {dial.seeds} seeds"
     ]
+    aucs = ", ".join(f"{a:.2f}" for a in dial.adjacent_auc)
+    apart = ", ".join("yes" if a else "no" for a in dial.apart)
+    lines.append(f"a story has more mentions than one a level below with probability {aucs}; intervals apart: {apart}")
+    if dial.trend:
+        lines.append(f"trend over topics (Page): z = {dial.trend.z:.1f}, p = {dial.trend.p:.1g}")
     if dial.seed_count:
         counts = " ".join(f"{v:.2f}" for v in dial.seed_count.levels)
+        own = " ".join(f"{v:.2f}" for v in dial.seed_count.own)
         lines.append(f"the seed's own count, for comparison only: {counts} ({dial.seed_count.note})")
-    return "\n".join(lines)
+        lines.append(f"the same texts up to their story's end: {own}")
+    return lines

@@ -1,6 +1,7 @@
 """`gatsby train`."""
 
 import contextlib
+import math
 import os
 import shlex
 import signal
@@ -100,10 +101,19 @@ def train_with_status(run) -> bool:
                 status(f"step {event.step}, {done}, loss {event.loss:.3f}, {pace}")
             else:
                 status.clear()
-                told = f"validation loss {event.loss:.4f}, story {event.story_bpc:.3f} bits/char"
-                click.echo(f"{event.chars / 1e6:6.2f} M  {told}{'  (best)' if event.best else ''}", err=True)
+                click.echo(evaluation_line(event), err=True)
     status.clear()
     return bool(stopped)
+
+
+def evaluation_line(event) -> str:
+    """Return an evaluation in one line: characters seen, losses, the small dial, and what it is the best of."""
+    told = f"{event.chars / 1e6:6.2f} M  validation loss {event.loss:.4f}, story {event.story_bpc:.3f} bits/char"
+    if event.dial:
+        off = "" if math.isnan(event.dial_error) else f" ({100 * event.dial_error:.0f}% off)"
+        told += f", dial {' '.join(f'{m:.1f}' for m in event.dial)}{off}"
+    best = [name for name, kept in (("best", event.best), ("best dial", event.best_dial)) if kept]
+    return f"{told}  ({', '.join(best)})" if best else told
 
 
 @contextlib.contextmanager

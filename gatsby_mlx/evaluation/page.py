@@ -10,9 +10,12 @@ from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 from gatsby_mlx import prime, text
-from gatsby_mlx.evaluation import plots
+from gatsby_mlx.evaluation import measures, plots
 from gatsby_mlx.evaluation.corpus_dial import CorpusDial
 from gatsby_mlx.evaluation.dial import Dial
+from gatsby_mlx.evaluation.honour import Honour
+from gatsby_mlx.evaluation.html import count, figure, mark, number, section, table
+from gatsby_mlx.evaluation.prose import Prose
 
 if TYPE_CHECKING:
     from gatsby_mlx.model.decode import Story
@@ -66,6 +69,8 @@ class Report:
     metrics: Sequence[Mapping[str, Any]] = ()
     corpus: Sequence[CorpusDial] = ()
     dial: Dial | None = None
+    honour: Honour | None = None
+    prose: Prose | None = None
     stories: Sequence[Told] = ()
     next_steps: Sequence[tuple[str, str]] = ()
 
@@ -81,7 +86,7 @@ def told(story: "Story") -> Told:
 def render(report: Report) -> str:
     """Return `report` as one HTML page that needs nothing else, in light and dark, for a phone and a desk."""
     css = resources.files("gatsby_mlx.evaluation").joinpath("page.css").read_text("utf-8")
-    parts = (_stories, _dial, _learning, _corpus, _making, _next)
+    parts = (_stories, _dial, _honour, _prose, _learning, _corpus, _making, _next)
     title = escape(report.title)
     return f"""<!DOCTYPE html>
 <html lang="en">
@@ -108,37 +113,20 @@ This page is one file: it loads nothing and runs nothing.</p></footer>
 """
 
 
-def mark(story: str) -> str:
-    """Return `story` escaped for HTML, each mention of the light inside a `mark` element."""
-    out, at = [], 0
-    for mention in text.MENTION.finditer(story):
-        out += [escape(story[at : mention.start()]), f"<mark>{escape(mention[0])}</mark>"]
-        at = mention.end()
-    return "".join([*out, escape(story[at:])])
-
-
-def _section(name: str, heading: str, body: str) -> str:
-    return f'<section aria-labelledby="{name}">\n<h2 id="{name}">{escape(heading)}</h2>\n{body}\n</section>\n'
-
-
-def _count(n: int, thing: str) -> str:
-    return f"{n:,} {thing}" if n == 1 else f"{n:,} {thing}s"
-
-
 def _stories(report: Report) -> str:
     if not report.stories:
         return ""
     cards = "\n".join(map(_story, report.stories))
     if len({(s.topic, s.seed) for s in report.stories}) > 1 or len(report.stories) == 1:
-        return _section("stories", "What it told", cards)
+        return section("stories", "What it told", cards)
     asked = f"<p>Asked each time for <em>{escape(report.stories[0].topic)}</em>, with the same luck of the draw."
-    return _section("stories", "One topic, the dial turned up", f"{asked} Only the level was changed.</p>\n{cards}")
+    return section("stories", "One topic, the dial turned up", f"{asked} Only the level was changed.</p>\n{cards}")
 
 
 def _story(s: Told) -> str:
     lit = f"<b>{'&#9679;' * s.level}</b>{'&#9679;' * (len(prime.LEVELS) - s.level)}"
     cut = "" if s.finish == "end" else f'\n<p class="note cut">{escape(CUT.get(s.finish, f"Cut: {s.finish}."))}</p>'
-    mentions = _count(text.count_mentions(s.text), "mention")
+    mentions = count(text.count_mentions(s.text), "mention")
     heading = f"Level {s.level}, {prime.OBSESSIONS[s.level - 1]}"
     return f"""<article class="story" aria-label="{heading}">
 <header><h3>{heading}</h3><span class="lamps" aria-hidden="true">{lit}</span></header>
@@ -147,79 +135,16 @@ def _story(s: Told) -> str:
 </article>"""
 
 
-def _figure(plot: str, caption: str, table: str) -> str:
-    return f"<figure>\n{plot}\n<figcaption>{escape(caption)}</figcaption>\n{table}\n</figure>"
-
-
-def _table(caption: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a table whose first column names its rows; it scrolls within itself where a phone is too narrow."""
-    top = "".join(f'<th scope="col">{escape(h)}</th>' for h in head)
-    lines = [
-        f'<tr><th scope="row">{escape(row[0])}</th>{"".join(f"<td>{escape(cell)}</td>" for cell in row[1:])}</tr>'
-        for row in rows
-    ]
-    return f"""<div class="scroll" role="group" aria-label="{escape(caption)}" tabindex="0"><table>
-<caption>{escape(caption)}</caption>
-<thead><tr>{top}</tr></thead>
-<tbody>
-{chr(10).join(lines)}
-</tbody></table></div>"""
-
-
-def _number(value: float | None, digits: int = 2) -> str:
-    return "-" if value is None or value != value else f"{value:.{digits}f}"
-
-
 def _dial(report: Report) -> str:
-    dial = report.dial
-    if dial is None:
-        return ""
-    taught = report.corpus[0].means if report.corpus else None
-    corpus = taught or (None,) * len(dial.levels)
-    seed = dial.seed_count.levels if dial.seed_count else (None,) * len(dial.levels)
-    head = [
-        "level",
-        "mentions",
-        "95% interval",
-        "corpus",
-        "repeats once",
-        "per 100 words",
-        "ended",
-        "seed\u2019s count",
-    ]
-    rows = [
-        [
-            f"{f.level} {prime.OBSESSIONS[f.level - 1]}",
-            _number(f.mentions),
-            f"{_number(f.low)} \u2013 {_number(f.high)}" if f.low == f.low else "-",
-            _number(c),
-            _number(f.distinct_mentions),
-            _number(f.per_100_words, 1),
-            f"{f.ended:.0%}",
-            _number(s),
-        ]
-        for f, c, s in zip(dial.levels, corpus, seed, strict=True)
-    ]
-    verdict = "It rises at every step" if dial.strictly_rising else "It does not rise at every step"
-    aucs = ", ".join(_number(a) for a in dial.adjacent_auc)
-    asked = f"{_count(dial.topics, 'topic')}, {_count(dial.seeds, 'seed')} each, {len(dial.levels)} levels"
-    body = f"""<p>{verdict}: Spearman&rsquo;s rank correlation of level and mentions is {_number(dial.spearman)}.
-A story has more mentions than one from the level below with probability {aucs}
-(ties count half, and 0.5 would be chance).</p>
-"""
-    caption = f"{asked}. Bars are 95% intervals by bootstrap over topics; diamonds are what the corpus teaches."
-    if taught is None:
-        caption = caption.partition(";")[0] + "."
-    if dial.seed_count:
-        caption += (
-            f" The seed\u2019s count, for comparison only: every \u201cgreen\u201d in {dial.seed_count.chars} "
-            "characters that run on past the story\u2019s end."
-        )
-    return _section(
-        "dial",
-        "Does the dial work?",
-        body + _figure(plots.dial_plot(dial, taught), caption, _table("Mentions of the light in a story", head, rows)),
-    )
+    return measures.dial_section(report.dial, report.corpus[0].means if report.corpus else None) if report.dial else ""
+
+
+def _honour(report: Report) -> str:
+    return measures.honour_section(report.honour) if report.honour else ""
+
+
+def _prose(report: Report) -> str:
+    return measures.prose_section(report.prose) if report.prose else ""
 
 
 def _learning(report: Report) -> str:
@@ -232,17 +157,17 @@ def _learning(report: Report) -> str:
     lines = [
         [
             f"{r['chars']:,}" + (" (best)" if r is best else ""),
-            *(_number(r.get(k), 3) for k in ("loss", "story_loss", "header_loss", "story_bpc")),
+            *(number(r.get(k), 3) for k in ("loss", "story_loss", "header_loss", "story_bpc")),
         ]
         for r in kept
     ]
     head = ["characters seen", "all", "stories", "control lines", "stories, in bits"]
-    table = _table("Validation loss, nats per character", head, lines) if lines else ""
+    shown = table("Validation loss, nats per character", head, lines) if lines else ""
     caption = (
         "The stories\u2019 own characters, control lines left out, on a logarithmic scale. "
         "The figure beside the line is the lowest that validation reached."
     )
-    return _section("learning", "How it learnt", _figure(plots.loss_curve(report.metrics), caption, table))
+    return section("learning", "How it learnt", figure(plots.loss_curve(report.metrics), caption, shown))
 
 
 def _loss(row: Mapping[str, Any]) -> float:
@@ -258,7 +183,7 @@ def _corpus(report: Report) -> str:
         [
             d.writer,
             *(
-                f"{_number(m)} ({a}\u2013{b})" if n else "-"
+                f"{number(m)} ({a}\u2013{b})" if n else "-"
                 for m, a, b, n in zip(d.means, d.fewest, d.most, d.n, strict=True)
             ),
             f"{sum(d.n):,}",
@@ -266,19 +191,19 @@ def _corpus(report: Report) -> str:
         for d in report.corpus
     ]
     caption = "Mean mentions of the light at each level of the corpus; thin bars reach from the fewest to the most."
-    table = _table("Mean mentions (fewest\u2013most)", head, rows)
-    return _section("corpus", "What it read", _figure(plots.corpus_plot(report.corpus), caption, table))
+    shown = table("Mean mentions (fewest\u2013most)", head, rows)
+    return section("corpus", "What it read", figure(plots.corpus_plot(report.corpus), caption, shown))
 
 
 def _making(report: Report) -> str:
     if not report.facts:
         return ""
     lines = "\n".join(f"<div><dt>{escape(k)}</dt><dd>{escape(v)}</dd></div>" for k, v in report.facts)
-    return _section("making", "How it was made", f"<dl>\n{lines}\n</dl>")
+    return section("making", "How it was made", f"<dl>\n{lines}\n</dl>")
 
 
 def _next(report: Report) -> str:
     if not report.next_steps:
         return ""
     lines = "\n".join(f"<li><code>{escape(c)}</code>{escape(what)}</li>" for c, what in report.next_steps)
-    return _section("next", "What to try next", f'<ul class="next">\n{lines}\n</ul>')
+    return section("next", "What to try next", f'<ul class="next">\n{lines}\n</ul>')

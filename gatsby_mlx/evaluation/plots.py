@@ -55,20 +55,22 @@ STYLE: dict[Any, Any] = {
     "text.parse_math": False,
 }
 
-Draw = Callable[["Axes", Colours], None]
+Draw = Callable[..., None]  # of the axes, the colours, and the axes of further panels
 
 
 def loss_curve(rows: Sequence[Mapping[str, Any]], path: Path | str | None = None) -> str:
-    """Plot training and validation loss over characters seen, from the rows of metrics.jsonl.
+    """Plot training and validation loss over characters seen, from the rows of metrics.jsonl; and the dial below it.
 
     The loss is the story's own, in nats per character, where a row tells it, else the loss over all targets.
+    The dial is drawn where evaluations have read one: the five levels, and what the corpus has at each, dotted.
     Raises UsageError when no row has a finite loss.
     """
+    dials = [row for row in rows if row.get("event") == "eval" and row.get("dial")]
     train, held_out = (loss_points(rows, event) for event in ("train", "eval"))
     if not train and not held_out:
         raise UsageError("There is no loss to plot in these metrics")
 
-    def draw(axes: "Axes", c: Colours) -> None:
+    def draw(axes: "Axes", c: Colours, below: "Axes | None" = None) -> None:
         from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
         axes.set_yscale("log")
@@ -88,12 +90,33 @@ def loss_curve(rows: Sequence[Mapping[str, Any]], path: Path | str | None = None
         axes.yaxis.set_minor_locator(NullLocator())
         axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: short_count(x)))
-        _dress(axes, c, "loss, nats per character", "characters seen")
-        _legend(axes, c, "upper right")
+        dress(axes, c, "loss, nats per character", "" if below else "characters seen")
+        legend(axes, c, "upper right")
+        if below:
+            _dial_panel(below, c, dials)
 
     last = (held_out or train)[-1]
     label = f"Loss over characters seen: {last[1]:.3f} nats per character after {short_count(last[0])} characters."
-    return _plot("loss", draw, label, path)
+    return plot("loss", draw, label, path, panels=2 if dials else 1)
+
+
+def _dial_panel(axes: "Axes", c: Colours, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Draw the five levels of the small dial over characters seen, and a line where the best one was kept."""
+    at = [row["chars"] for row in rows]
+    for i, level in enumerate(prime.LEVELS):
+        means = [row["dial"][i] for row in rows]
+        axes.plot(at, means, ".-", color=c.light, linewidth=0.6 + 0.3 * level, markersize=3 + level)
+        axes.annotate(
+            f" {level}", (at[-1], means[-1]), color=c.ink, va="center", textcoords="offset points", xytext=(4, 0)
+        )
+        taught = (rows[-1].get("dial_corpus") or [None] * 5)[i]
+        if taught is not None:
+            axes.axhline(taught, color=c.soft, linewidth=0.9, linestyle=":")
+    best = [row for row in rows if row.get("best_dial")]
+    for row in best[-1:]:
+        axes.axvline(row["chars"], color=c.ink, linewidth=0.9, linestyle="--")
+    axes.set_ylim(bottom=0)
+    dress(axes, c, "small dial: mentions at levels 1 to 5; dotted: the corpus; dashed: kept", "characters seen")
 
 
 def loss_points(rows: Sequence[Mapping[str, Any]], event: str) -> list[tuple[float, float]]:
@@ -139,11 +162,11 @@ def corpus_plot(dials: Sequence[CorpusDial], path: Path | str | None = None) -> 
             if writers:
                 mark = WRITER_MARKS[i % len(WRITER_MARKS)]
                 axes.plot(at, own.means, mark, color=c.ink, markersize=4, linestyle="none", label=_plain(own.writer))
-        _levels(axes, c)
-        _legend(axes, c, "best")
+        level_axis(axes, c)
+        legend(axes, c, "best")
 
-    label = f"The corpus: mean mentions of the light at levels 1 to 5: {_listed(whole.means)}."
-    return _plot("corpus", draw, label, path)
+    label = f"The corpus: mean mentions of the light at levels 1 to 5: {listed(whole.means)}."
+    return plot("corpus", draw, label, path)
 
 
 def dial_plot(dial: Dial, corpus: Sequence[float] | None = None, path: Path | str | None = None) -> str:
@@ -152,7 +175,7 @@ def dial_plot(dial: Dial, corpus: Sequence[float] | None = None, path: Path | st
     def draw(axes: "Axes", c: Colours) -> None:
         means = dial.means
         # An interval that a single topic cannot tell (NaN) is drawn as none.
-        ends = [[_finite(m - f.low), _finite(f.high - m)] for m, f in zip(means, dial.levels, strict=True)]
+        ends = [[finite(m - f.low), finite(f.high - m)] for m, f in zip(means, dial.levels, strict=True)]
         axes.plot(prime.LEVELS, means, "o", color=c.light, markersize=15, alpha=0.16, markeredgewidth=0)
         axes.plot(prime.LEVELS, means, "-", color=c.light, linewidth=1.8)
         axes.errorbar(
@@ -170,19 +193,19 @@ def dial_plot(dial: Dial, corpus: Sequence[float] | None = None, path: Path | st
         if corpus is not None:
             at = [level + 0.17 for level in prime.LEVELS]
             axes.plot(at, corpus, "D", color=c.ink, markerfacecolor=c.paper, markersize=4.5, label="its corpus")
-        _levels(axes, c)
-        _legend(axes, c, "best", reverse=True)
+        level_axis(axes, c)
+        legend(axes, c, "best", reverse=True)
 
-    label = f"The model: mean mentions of the light at levels 1 to 5: {_listed(dial.means)}"
-    beside = f"; its corpus: {_listed(corpus)}" if corpus is not None else ""
-    return _plot("dial", draw, f"{label}{beside}.", path)
+    label = f"The model: mean mentions of the light at levels 1 to 5: {listed(dial.means)}"
+    beside = f"; its corpus: {listed(corpus)}" if corpus is not None else ""
+    return plot("dial", draw, f"{label}{beside}.", path)
 
 
-def _finite(value: float) -> float:
+def finite(value: float) -> float:
     return max(0.0, value) if math.isfinite(value) else 0.0
 
 
-def _listed(values: Sequence[float]) -> str:
+def listed(values: Sequence[float]) -> str:
     return ", ".join("none" if math.isnan(v) else f"{v:.2f}" for v in values)
 
 
@@ -191,17 +214,17 @@ def _plain(name: str) -> str:
     return "".join(c if c in prime.ALPHABET and c != "\n" else "?" for c in prime.fold(name))[:40].lstrip("_")
 
 
-def _levels(axes: "Axes", c: Colours) -> None:
+def level_axis(axes: "Axes", c: Colours) -> None:
     from matplotlib.ticker import MaxNLocator
 
     axes.set_xticks(prime.LEVELS, [f"{n} {word}" for n, word in zip(prime.LEVELS, prime.OBSESSIONS, strict=True)])
     axes.set_xlim(0.5, 5.5)
     axes.set_ylim(0, max(1.0, axes.get_ylim()[1]))
     axes.yaxis.set_major_locator(MaxNLocator(6, integer=True))
-    _dress(axes, c, "mentions of the light in a story")
+    dress(axes, c, "mentions of the light in a story")
 
 
-def _dress(axes: "Axes", c: Colours, title: str, xlabel: str = "") -> None:
+def dress(axes: "Axes", c: Colours, title: str, xlabel: str = "") -> None:
     """Take off what says nothing: the frame, the ticks; leave quiet horizontal lines, and the y label above them."""
     axes.set_title(title, loc="left", color=c.ink, pad=8)
     axes.set_xlabel(xlabel, color=c.ink)
@@ -212,31 +235,36 @@ def _dress(axes: "Axes", c: Colours, title: str, xlabel: str = "") -> None:
     axes.set_axisbelow(True)
 
 
-def _legend(axes: "Axes", c: Colours, where: Any, reverse: bool = False) -> None:
+def legend(axes: "Axes", c: Colours, where: Any, reverse: bool = False) -> None:
     axes.legend(loc=where, reverse=reverse, frameon=False, labelcolor=c.ink, borderaxespad=0.2, handlelength=1.8)
 
 
-def _plot(name: str, draw: Draw, label: str, path: Path | str | None) -> str:
-    """Return the plot for a page; write it to `path` too, as its suffix says. Raises OutputError, and UsageError."""
-    drawn = _render(draw, STAND_IN, "svg").decode()
+def plot(name: str, draw: Draw, label: str, path: Path | str | None, panels: int = 1) -> str:
+    """Return the plot for a page; write it to `path` too, as its suffix says. Raises OutputError, and UsageError.
+
+    `draw` gets the axes, the colours, and the axes of the panels below, if there are more than one.
+    """
+    drawn = _render(draw, STAND_IN, "svg", panels).decode()
     if path is not None:
         suffix = Path(path).suffix.lower()
         if suffix not in (".svg", ".png"):
             raise UsageError(f"A plot is written as .svg or .png, not {str(path)!r}")
-        write_atomic(path, _alone(drawn, label) if suffix == ".svg" else _render(draw, PAPER, "png"))
+        write_atomic(path, _alone(drawn, label) if suffix == ".svg" else _render(draw, PAPER, "png", panels))
     return _inline(drawn, name, label)
 
 
-def _render(draw: Draw, c: Colours, form: str) -> bytes:
+def _render(draw: Draw, c: Colours, form: str, panels: int = 1) -> bytes:
     """Draw on a figure of its own, without pyplot, and return the file's bytes."""
     import matplotlib
     from matplotlib.figure import Figure
 
     out = io.BytesIO()
     with matplotlib.rc_context(STYLE):
-        figure = Figure(SIZE_INCHES, layout="constrained", facecolor=c.paper if form == "png" else "none")
-        axes = figure.add_subplot(facecolor="none")
-        draw(axes, c)
+        width, height = SIZE_INCHES
+        size = (width, height * (1 + 0.8 * (panels - 1)))
+        figure = Figure(size, layout="constrained", facecolor=c.paper if form == "png" else "none")
+        first, *below = figure.subplots(panels, 1, sharex=True, squeeze=False, subplot_kw={"facecolor": "none"})[:, 0]
+        draw(first, c, *below)
         metadata = {"Date": None, "Creator": None} if form == "svg" else {"Software": None}
         figure.savefig(out, format=form, dpi=PNG_DPI if form == "png" else 72, metadata=metadata)
     return out.getvalue()

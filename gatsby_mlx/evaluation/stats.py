@@ -1,4 +1,4 @@
-"""The statistics behind the dial, in numpy: means with intervals over topics, rank correlation, separability.
+"""The statistics of an evaluation, in numpy: intervals over topics, rank correlation, trend, separability.
 
 >>> spearman([1, 1, 2, 2], [0, 1, 1, 3])
 0.7071067811865476
@@ -6,9 +6,10 @@
 0.875
 """
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -18,11 +19,19 @@ SEED = 1925
 
 
 class Interval(NamedTuple):
-    """A mean with the ends of its 95% interval, in the unit of the values; NaN ends where one topic cannot tell."""
+    """A figure with the ends of its 95% interval, in the unit of the values; NaN ends where one topic cannot tell."""
 
     mean: float
     low: float
     high: float
+
+
+class Trend(NamedTuple):
+    """Page's test: his L, its normal deviate, and the one-sided probability of as much by chance."""
+
+    statistic: float
+    z: float
+    p: float
 
 
 def bootstrap_mean(values_by_topic: Mapping[str, Sequence[float]], n: int = RESAMPLES, seed: int = SEED) -> Interval:
@@ -36,28 +45,56 @@ def bootstrap_mean(values_by_topic: Mapping[str, Sequence[float]], n: int = RESA
     depend on the number of topics alone: two calls over the same topics resample the same ones.
     A single topic says nothing of the others: its interval is NaN. Raises ValueError for no topic or an empty one.
     """
-    groups = [np.asarray(values_by_topic[topic], np.float64) for topic in sorted(values_by_topic)]
+    return bootstrap_ratio({k: [(v, 1) for v in values] for k, values in values_by_topic.items()}, n, seed)
+
+
+def bootstrap_ratio(
+    pairs_by_topic: Mapping[str, Sequence[tuple[float, float]]], n: int = RESAMPLES, seed: int = SEED
+) -> Interval:
+    """Return the sum of all parts over the sum of all wholes with its 95% interval, as `bootstrap_mean` does.
+
+    `pairs_by_topic`: topic -> its (part, whole) pairs, such as words spelled and words. Raises ValueError for no topic
+    or an empty one.
+    """
+    groups = [np.asarray(pairs_by_topic[topic], np.float64) for topic in sorted(pairs_by_topic)]
     if not groups or not all(g.size for g in groups) or n < 1:
         raise ValueError(f"one topic or more, each with values, and n of 1 or more: {len(groups)} topics, n={n}")
-    sums = np.array([g.sum() for g in groups])
-    sizes = np.array([g.size for g in groups])
-    mean = float(sums.sum() / sizes.sum())
+    sums = np.array([g.sum(axis=0) for g in groups])  # [topics, 2]
+    part, whole = sums.sum(axis=0)
+    ratio = float(part / whole)
     if len(groups) == 1:
-        return Interval(mean, float("nan"), float("nan"))
+        return Interval(ratio, math.nan, math.nan)
     drawn = np.random.Generator(np.random.Philox(seed)).integers(len(groups), size=(n, len(groups)))
-    means = sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1)  # [n]
-    low, high = np.quantile(means, [(1 - COVERAGE) / 2, (1 + COVERAGE) / 2])
-    return Interval(mean, float(low), float(high))
+    again = sums[drawn].sum(axis=1)  # [n, 2]
+    low, high = np.quantile(again[:, 0] / again[:, 1], [(1 - COVERAGE) / 2, (1 + COVERAGE) / 2])
+    return Interval(ratio, float(low), float(high))
 
 
-def ranks(values: Sequence[float]) -> np.ndarray:
+def bootstrap(
+    values_by_topic: Mapping[str, Sequence], statistic: Callable[[np.ndarray], float], n: int = RESAMPLES
+) -> Interval:
+    """Return `statistic` of all values with its 95% interval, topics being what is drawn again (see `bootstrap_mean`).
+
+    A topic's values are numbers, or rows of equally many; `statistic` takes those of all topics, one after another.
+    """
+    groups = [np.asarray(values_by_topic[topic], np.float64) for topic in sorted(values_by_topic)]
+    whole = float(statistic(np.concatenate(groups)))
+    if len(groups) == 1:
+        return Interval(whole, math.nan, math.nan)
+    drawn = np.random.Generator(np.random.Philox(SEED)).integers(len(groups), size=(n, len(groups)))
+    again = [statistic(np.concatenate([groups[i] for i in row])) for row in drawn]
+    low, high = np.quantile(again, [(1 - COVERAGE) / 2, (1 + COVERAGE) / 2])
+    return Interval(whole, float(low), float(high))
+
+
+def ranks(values: Sequence[float] | np.ndarray) -> np.ndarray:
     """Return the rank of each value, 1 the smallest, ties sharing the mean of their places: 5 7 7 -> 1 2.5 2.5."""
     _, inverse, counts = np.unique(np.asarray(values, np.float64), return_inverse=True, return_counts=True)
     last = np.cumsum(counts)
     return (last - (counts - 1) / 2)[inverse]
 
 
-def spearman(x: Sequence[float], y: Sequence[float]) -> float:
+def spearman(x: Sequence[float] | np.ndarray, y: Sequence[float] | np.ndarray) -> float:
     """Return Spearman's rank correlation of two equally long sequences, -1 to 1: Pearson's of their ranks.
 
     This form holds with ties, where the short one (1 - 6 sum d^2 / (n^3 - n)) does not (Kendall and Gibbons 1990,
@@ -73,6 +110,22 @@ def spearman(x: Sequence[float], y: Sequence[float]) -> float:
 def strictly_rising(values: Sequence[float]) -> bool:
     """Tell whether each value is greater than the one before it."""
     return all(a < b for a, b in pairwise(values))
+
+
+def page_trend(rows: Sequence[Sequence[float]]) -> Trend:
+    """Test whether the columns of `rows` (topics x levels, 2 or more of each) rise from left to right.
+
+    Page (1963), "Ordered Hypotheses for Multiple Treatments": each row is ranked by itself, L = sum of j R_j over the
+    columns' rank sums, and z = (L - m k (k+1)^2 / 4) / sqrt(m k^2 (k+1) (k^2 - 1) / 144) for m rows of k columns. Ties
+    share ranks, which makes z a little too small.
+    """
+    m, k = len(rows), len(rows[0]) if rows else 0
+    if m < 2 or k < 2 or any(len(row) != k for row in rows):
+        raise ValueError(f"two rows or more of two columns or more, not {m} of {k}")
+    totals = np.sum([ranks(row) for row in rows], axis=0)
+    statistic = float(totals @ np.arange(1, k + 1))
+    z = (statistic - m * k * (k + 1) ** 2 / 4) / math.sqrt(m * k**2 * (k + 1) * (k**2 - 1) / 144)
+    return Trend(statistic, z, math.erfc(z / math.sqrt(2)) / 2)
 
 
 def auc(lower: Sequence[float], upper: Sequence[float]) -> float:
@@ -91,3 +144,12 @@ def auc(lower: Sequence[float], upper: Sequence[float]) -> float:
 def adjacent_auc(samples: Sequence[Sequence[float]]) -> list[float]:
     """Return `auc` of each sample and the next one: four figures for five levels."""
     return [auc(a, b) for a, b in pairwise(samples)]
+
+
+def plain(value: Any) -> Any:
+    """Return `value` as JSON holds it: tuples as lists, NaN as None."""
+    if isinstance(value, dict):
+        return {k: plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(v) for v in value]
+    return None if isinstance(value, float) and math.isnan(value) else value

@@ -1,6 +1,9 @@
 """The training loop: steps, evaluations, checkpoints, and going on after an interruption exactly as if there was none.
 
-A run folder holds `last/` (resumable), `best-loss/` and metrics.jsonl, one event a line.
+A run folder holds `last/` (resumable), `best-loss/`, `best-dial/` and metrics.jsonl, one event a line.
+
+The best dial is the one that is least off (see `small_dial`) among the evaluations whose loss is within 5% of the best
+so far: thirty stories can be lucky, and a lucky dial on stories that are not yet English is none. Ties go by loss.
 """
 
 import json
@@ -24,11 +27,13 @@ from gatsby_mlx.model.gpt import GPT, flat
 from gatsby_mlx.tokenizer import CharTokenizer
 from gatsby_mlx.training import optimizer as optimizers
 from gatsby_mlx.training.rows import MicroBatch, Split, StoryRows, WindowRows, split
+from gatsby_mlx.training.small_dial import SmallDial
 from gatsby_mlx.training.swap import Swapper
 from gatsby_mlx.training.workers import Workers
 
 SAVE_EVERY_S = 60.0
 MICRO_SEEDS = 1 << 20  # dropout's seed is this times the run's seed, plus the micro-batch's number
+DIAL_LOSS = 1.05  # a checkpoint is kept for its dial while its loss is at most this times the best
 LN2 = math.log(2)
 
 
@@ -49,7 +54,11 @@ class Step:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The validation side without dropout. `loss` is over the preset's own rows, the others over whole-story rows."""
+    """The validation side without dropout. `loss` is over the preset's own rows, the others over whole-story rows.
+
+    `dial` is mean mentions at the five levels and `dial_error` how far they are off `dial_corpus` (see `small_dial`);
+    None where no dial is read. `best` and `best_dial` tell that the checkpoint was kept for its loss, or its dial.
+    """
 
     step: int
     chars: int
@@ -58,6 +67,10 @@ class Evaluation:
     header_loss: float
     story_bpc: float
     best: bool
+    dial: tuple[float, ...] | None = None
+    dial_error: float | None = None
+    dial_corpus: tuple[float, ...] | None = None
+    best_dial: bool = False
     event: str = "eval"
 
 
@@ -70,6 +83,9 @@ class Progress:
     micro: int = 0
     best_loss: float = math.inf
     best_step: int = 0
+    best_dial: float = math.inf
+    best_dial_loss: float = math.inf
+    best_dial_step: int = 0
     seconds: float = 0.0
 
 
@@ -85,6 +101,8 @@ class Run:
         self.rows, self.validation = self._rows(self.split)
         self.short_rows = self._learning(self.split.train, config.short_width) if config.short_chars else self.rows
         self.story_validation = self._some(self._story_rows(self.split.validation).all())
+        held = self.split.validation
+        self.dial = SmallDial(held, self.tokenizer, config.dial_topics, config.seed) if config.dial_topics else None
         self.progress = Progress()
         mx.random.seed(config.seed)
         self.model = GPT(self.model_config)
@@ -244,12 +262,25 @@ class Run:
         judged = loss if self.validation else story
         if not math.isfinite(judged):
             raise self._not_finite("validation loss")
-        best = judged < p.best_loss
-        evaluation = Evaluation(p.step, p.chars, loss, story, header, story / LN2, best)
-        if best:
+        evaluation = Evaluation(p.step, p.chars, loss, story, header, story / LN2, judged < p.best_loss)
+        if evaluation.best:
             p.best_loss, p.best_step = judged, p.step
-            self._save("best-loss", evaluation)
+        if self.dial:
+            evaluation = self._with_dial(evaluation, self.dial, judged)
+        for name, kept in (("best-loss", evaluation.best), ("best-dial", evaluation.best_dial)):
+            if kept:
+                self._save(name, evaluation)
         return evaluation
+
+    def _with_dial(self, evaluation: Evaluation, dial: SmallDial, judged: float) -> Evaluation:
+        p = self.progress
+        means, error = dial.read(self.model)
+        limit = DIAL_LOSS * p.best_loss
+        better = p.best_dial_loss > limit or (error, judged) < (p.best_dial, p.best_dial_loss)
+        best = judged <= limit and better and not math.isnan(error)
+        if best:
+            p.best_dial, p.best_dial_loss, p.best_dial_step = error, judged, p.step
+        return replace(evaluation, dial=means, dial_error=error, dial_corpus=dial.taught, best_dial=best)
 
     def _not_finite(self, what: str) -> TrainingError:
         p = self.progress
@@ -266,6 +297,7 @@ class Run:
             "step": self.progress.step,
             "chars_seen": self.progress.chars,
             "best_step": self.progress.best_step,
+            "best_dial_step": self.progress.best_dial_step,
             "training": asdict(self.config),
             "evaluation": _plain(asdict(evaluation)) if evaluation else None,
         }
@@ -279,8 +311,12 @@ class Run:
 
 
 def _plain(row: dict[str, Any]) -> dict[str, Any]:
-    """Return `row` with NaN as None, which JSON can hold."""
-    return {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in row.items()}
+    """Return `row` with NaN as None, which JSON can hold, also inside its tuples."""
+
+    def value(v: Any) -> Any:
+        return [value(x) for x in v] if isinstance(v, tuple) else None if isinstance(v, float) and math.isnan(v) else v
+
+    return {k: value(v) for k, v in row.items()}
 
 
 def measure_speed(corpus: Corpus, model: GPTConfig, config: TrainConfig, short: float, seconds: float = 4.0) -> float:
@@ -289,7 +325,7 @@ def measure_speed(corpus: Corpus, model: GPTConfig, config: TrainConfig, short: 
     Runs real steps of a throwaway run, `seconds` on each kind of row; a first step for each width of row, which traces
     and compiles, is left out.
     """
-    run = Run(corpus, model, replace(config, short_chars=1), Path("unused"))
+    run = Run(corpus, model, replace(config, short_chars=1, dial_topics=0), Path("unused"))
     run.progress.chars = 1
     speeds = []
     with Workers(run.model_config) as workers:

@@ -13,7 +13,11 @@ from gatsby_mlx.config import GPTConfig, Preset, TrainConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 SHAPE = {"n_layer": 1, "n_head": 2, "n_embd": 16, "block_size": 512}
-TINY = Preset("pocket", GPTConfig(**SHAPE), TrainConfig(warmup_chars=2_000, max_chars=20_000, eval_every_chars=10_000))
+TINY = Preset(
+    "pocket",
+    GPTConfig(**SHAPE),
+    TrainConfig(warmup_chars=2_000, max_chars=20_000, eval_every_chars=10_000, dial_topics=1),
+)
 
 # `python -c TINY_CLI ...` is `gatsby ...` with the small preset in the place of `pocket`: no option exists for that.
 TINY_CLI = f"""

@@ -78,6 +78,10 @@ def refused(code: int, *words: object, within: Path | None = None) -> str:
         (["dial", "--seed", str(2**40)], "range"),
         (["dial", "--topics", "none.txt"], "none.txt"),
         (["dial", "--topics", "none.txt", "--n-topics", "3"], "--n-topics"),
+        (["honour", "--n-topics", "121"], "1 to 120"),
+        (["prose", "--stories", "none/told.jsonl", "--topics", "a.txt", "--n-topics", "3"], "--n-topics"),
+        (["report", "--seeds", "0"], "range"),
+        (["samples", "--topics", "none.txt"], "none.txt"),
         (["dial", "--plot", "dial.pdf"], ".svg or .png"),
         (["dial", "--plot", "none/dial.svg"], "none"),
         (["corpus", "show", "--plot", "dial"], ".svg or .png"),
@@ -261,6 +265,17 @@ def test_topics_file_that_cannot_be_used_is_refused(place, content, told):
     (place / "topics.txt").write_bytes(content)
     assert told in refused(2, "dial", "--topics", "topics.txt")
     assert told in refused(2, "write", "--topics", "topics.txt", "--out", "c")
+
+
+def test_stories_that_cannot_be_used_are_refused(place, model, corpus):
+    (place / "notes.txt").write_text("dear diary\n")
+    assert "notes.txt" in refused(2, "honour", "--stories", "notes.txt")
+    words = ["--stories", "told.jsonl", "--model", model, "--n-topics", 1, "--max-tokens", 20]
+    assert gatsby("dial", *words).exit_code == 0
+    assert "another seeds" in refused(1, "dial", *words, "--seeds", 3)
+    assert "no corpus at" in refused(1, "honour", *words, "--corpus", "nowhere")
+    assert "no config.json" in refused(1, "prose", *words, "--judge", "nowhere")
+    assert "no folder nowhere" in refused(2, "dial", *words[2:], "--stories", "nowhere/told.jsonl")
 
 
 def test_more_stories_than_topics_is_refused_with_the_number_that_fits(place):

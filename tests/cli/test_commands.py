@@ -93,6 +93,7 @@ def test_a_command_s_module_imports_nothing_heavy_at_its_top(path):
         "click",
         "gatsby_mlx",
         "gatsby_mlx.cli.console",
+        "gatsby_mlx.cli.evaluating",
         "gatsby_mlx.config",
         "gatsby_mlx.errors",
         "gatsby_mlx.prime",

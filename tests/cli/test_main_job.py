@@ -66,9 +66,11 @@ def test_train_leaves_checkpoints_metrics_and_a_hint_that_works(corpus, place):
     assert done.exit_code == 0, done.output
     assert done.stdout == ""
     assert "parameters as the seed counts them" in done.stderr
-    assert "(best)" in done.stderr
+    assert "(best, best dial)" in done.stderr
     run = place / "runs" / "pocket"
-    assert {"last", "best-loss", "metrics.jsonl", "loss.svg"} <= {p.name for p in run.iterdir()}
+    assert {"last", "best-loss", "best-dial", "metrics.jsonl", "loss.svg"} <= {p.name for p in run.iterdir()}
+    assert re.search(r"dial [\d.]+ [\d.]+ [\d.]+ [\d.]+ [\d.]+ \(\d+% off\)", done.stderr)
+    assert "small dial" in (run / "loss.svg").read_text()
     hint = shlex.split(done.stderr.splitlines()[-1])
     told = gatsby(*hint[1:], "--max-tokens", 20)
     assert told.exit_code == 0, told.output
@@ -145,6 +147,82 @@ def test_dial_prints_the_table_and_the_exact_json(model, place):
     assert "95% interval" in table.stdout
     assert "for comparison only" in table.stdout
     assert "<svg" in (place / "dial.svg").read_text()[:400]
+
+
+SHORT = ("--n-topics", 3, "--seeds", 1, "--max-tokens", 60)
+
+
+@pytest.fixture(scope="module")
+def told(model, tmp_path_factory):
+    """A file of stories, told once for the commands that read one."""
+    path = tmp_path_factory.mktemp("told") / "told.jsonl"
+    assert gatsby("dial", "--stories", path, "--model", model, *SHORT).exit_code == 0
+    return path
+
+
+def test_stories_are_told_once_and_read_by_every_measure(told, model, corpus, place):
+    before = told.read_bytes()
+    assert json.loads(before.splitlines()[0])["plan"]["seeds"] == 1
+    again = gatsby("dial", "--stories", told)
+    assert again.exit_code == 0, "a whole file needs no model"
+    assert again.stdout == gatsby("dial", "--stories", told, "--model", model).stdout
+    for command in ("honour", "prose"):
+        shown = gatsby(command, "--stories", told, "--corpus", corpus)
+        assert shown.exit_code == 0, shown.output
+        assert "did not learn from" in shown.stderr, "the tiny model learnt from nothing"
+        assert document(gatsby(command, "--stories", told, "--corpus", corpus, "--json"))
+    assert told.read_bytes() == before
+
+
+def test_honour_parts_seen_from_unseen_and_says_when_it_cannot(told, corpus):
+    found = document(gatsby("honour", "--stories", told, "--corpus", corpus, "--json"))
+    assert found["unseen"]["topics"] + found["seen"]["topics"] == 3
+    assert found["corpus"]["honoured"]["mean"] > 0.9 > found["corpus"]["honoured_chance"]["mean"]
+    alone = gatsby("honour", "--stories", told)
+    assert "name it with --corpus" in alone.stderr
+    assert "nouns never seen" not in alone.stdout
+
+
+def test_prose_shows_the_corpus_beside_the_model(told, corpus):
+    shown = gatsby("prose", "--stories", told, "--corpus", corpus)
+    assert re.search(r"^stories that come to their end +\d.*100\.0%$", shown.stdout, re.MULTILINE)
+    assert "words that stand nowhere: " in shown.stdout
+    assert "longest passage" not in gatsby("prose", "--stories", told).stdout
+
+
+def test_dial_with_a_corpus_says_how_far_it_is_off(told, corpus):
+    shown = gatsby("dial", "--stories", told, "--corpus", corpus)
+    assert re.search(r"corpus +off by$", shown.stdout.splitlines()[0])
+    assert document(gatsby("dial", "--stories", told, "--corpus", corpus, "--json"))["corpus"]["means"]
+
+
+def test_report_leaves_a_page_the_figures_and_a_card_and_goes_on(model, corpus, place):
+    words = ("report", "--model", model, "--corpus", corpus, "--out", "out", *SHORT)
+    done = gatsby(*words)
+    assert done.exit_code == 0, done.output
+    assert sorted(p.name for p in (place / "out").iterdir()) == [
+        "README.md",
+        "evaluation.json",
+        "index.html",
+        "stories.jsonl",
+    ]
+    figures = (place / "out" / "evaluation.json").read_text()
+    stories = (place / "out" / "stories.jsonl").read_text()
+    (place / "out" / "stories.jsonl").write_text(stories[:-700])  # as a kill leaves it
+    assert gatsby(*words).exit_code == 0
+    assert (place / "out" / "evaluation.json").read_text() == figures
+    other = save_model(place / "other", seed=9)
+    refused = gatsby("report", "--model", other, "--corpus", corpus, "--out", "out", *SHORT)
+    assert refused.exit_code == 1
+    assert "another checkpoint" in refused.stderr.splitlines()[-1]
+
+
+def test_samples_are_markdown_on_stdout_or_in_a_file(told, model, place):
+    shown = gatsby("samples", "--model", model, "--n-topics", 2, "--max-tokens", 40)
+    assert shown.exit_code == 0, shown.output
+    assert shown.stdout.count("\n## ") == 2
+    assert gatsby("samples", "--stories", told, "--out", "samples.md").stdout == ""
+    assert (place / "samples.md").read_text().count("\n## ") == 3
 
 
 def test_doctor_reports_for_people_and_as_json():

@@ -5,10 +5,11 @@ from html.parser import HTMLParser
 from importlib import resources
 
 import pytest
+from evaluation_tools import pieces_of, small_corpus, small_reference
 
 from gatsby_mlx import prime, text
 from gatsby_mlx.evaluation import dial as dials
-from gatsby_mlx.evaluation import page
+from gatsby_mlx.evaluation import honour, page, prose
 from gatsby_mlx.evaluation.corpus_dial import CorpusDial
 from gatsby_mlx.model.decode import Job, Story
 
@@ -33,6 +34,8 @@ def report(**changes) -> page.Report:
         ],
         "corpus": (CorpusDial("house", (1.0, 3.0, 5.0, 8.0, 13.0), (1, 2, 3, 5, 8), (2, 4, 7, 11, 18), (9,) * 5),),
         "dial": dials.measure(stories, [story(k, run_on="green") for k in prime.LEVELS]),
+        "honour": honour.measure(pieces_of(small_corpus()), small_reference()),
+        "prose": prose.measure(pieces_of(small_corpus()), small_reference()),
         "stories": tuple(map(page.told, stories)),
         "next_steps": (('gatsby tell "a cat" --green 5', "A story."),),
     }
@@ -72,7 +75,7 @@ def test_page_is_whole_and_loads_nothing():
     read = Reader(html)
     assert not re.search(r"https?:|//[a-z]|url\((?!#)|@import|\bsrc=|<script|<link", html)
     assert "default-src 'none'" in html
-    assert [read.count(tag) for tag in ("h1", "h2", "article", "figure", "table")] == [1, 6, 5, 3, 3]
+    assert [read.count(tag) for tag in ("h1", "h2", "article", "figure", "table")] == [1, 8, 5, 6, 6]
     assert page.render(report()) == html
 
 
@@ -113,7 +116,7 @@ def test_hostile_text_is_escaped(where):
     )
     house = report().corpus[0]
     hostile = CorpusDial(HOSTILE, house.means, house.fewest, house.most, house.n)
-    without_plots = {"metrics": (), "corpus": (), "dial": None}
+    without_plots = {"metrics": (), "corpus": (), "dial": None, "honour": None, "prose": None}
     changes = {
         "title": {"title": HOSTILE},
         "lede": {"lede": HOSTILE},
@@ -127,6 +130,19 @@ def test_hostile_text_is_escaped(where):
     assert "alert(1)" in "".join(read.said)
     assert read.count("img") == read.count("script") == 0 and read.count("style") == 1
     assert not any(name.startswith("on") for _, attributes in read.elements for name in attributes)
+
+
+def test_words_of_a_model_are_escaped_where_they_are_listed():
+    found = prose.Prose({}, misspelled=((HOSTILE, 3),))
+    read = Reader(page.render(page.Report("Hostile words", prose=found)))
+    assert read.count("script") == read.count("img") == 0 and "alert(1)" in "".join(read.said)
+
+
+def test_measures_without_a_corpus_say_so():
+    pieces = pieces_of(small_corpus())
+    html = page.render(page.Report("Alone", honour=honour.measure(pieces), prose=prose.measure(pieces)))
+    Reader(html)
+    assert "not sorted into seen and unseen" in html and "longest passage" not in html
 
 
 def test_mark_keeps_the_text_and_marks_what_is_counted():

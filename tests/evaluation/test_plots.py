@@ -6,11 +6,13 @@ import sys
 from xml.etree import ElementTree
 
 import pytest
+from evaluation_tools import pieces_of, small_corpus, small_reference
 
 from gatsby_mlx.errors import OutputError, UsageError
-from gatsby_mlx.evaluation import plots
+from gatsby_mlx.evaluation import honour, measure_plots, plots
 from gatsby_mlx.evaluation.corpus_dial import CorpusDial
-from gatsby_mlx.evaluation.dial import Dial, LevelFigures
+from gatsby_mlx.evaluation.dial import Dial, LevelFigures, SeedCount
+from gatsby_mlx.evaluation.prose import Prose
 
 ROWS = [
     {"event": "train", "step": i, "chars": i * 8192, "loss": 5 / i, "story_loss": 5.2 / i, "lr": 1e-3}
@@ -32,10 +34,26 @@ def writers(*names: str) -> tuple[CorpusDial, ...]:
     return (CORPUS, *(CorpusDial(name, CORPUS.means, CORPUS.fewest, CORPUS.most, CORPUS.n) for name in names))
 
 
+DIALS = [
+    {**row, "dial": [i * row["step"] / 8 for i in range(1, 6)], "dial_corpus": [1, 3, 5, 8, None], "best_dial": True}
+    if row["event"] == "eval"
+    else row
+    for row in ROWS
+]
+SEED = SeedCount((3.0, 4.0, 4.5, 5.0, 6.0), 24, 480, (1.0, 2.0, 3.0, 4.0, 5.0))
+
+
+def honoured():
+    return honour.measure(pieces_of(small_corpus()), small_reference())
+
+
 DRAWN = {
     "loss": lambda path=None: plots.loss_curve(ROWS, path),
     "corpus": lambda path=None: plots.corpus_plot(writers("olmo", "gemma"), path),
     "dial": lambda path=None: plots.dial_plot(dial(), CORPUS.means, path),
+    "artefact": lambda path=None: measure_plots.artefact_plot(SEED, path),
+    "honour": lambda path=None: measure_plots.honour_plot(honoured(), path),
+    "copies": lambda path=None: measure_plots.copies_plot(Prose({}, copies=(40, 60, 61), corpus_copies=(30, 50)), path),
 }
 
 
@@ -50,7 +68,7 @@ def test_plot_is_a_sound_svg_for_a_page(name):
     ids = [e.attrib["id"] for e in root.iter() if "id" in e.attrib]
     assert len(set(ids)) == len(ids) and all(i.startswith(f"{name}-") for i in ids)
     used = [e.get("href", "#")[1:] for e in root.iter("use")]
-    assert used and set(used) <= set(ids)
+    assert (used or name == "copies") and set(used) <= set(ids)  # that one has no markers
 
 
 @pytest.mark.parametrize("name", DRAWN)
@@ -105,6 +123,13 @@ def test_loss_points_pass_over_what_is_not_finite_and_prefer_the_story():
         plots.loss_curve(rows[:1])
     with pytest.raises(UsageError, match="no corpus"):
         plots.corpus_plot(())
+
+
+def test_loss_plot_has_the_small_dial_below_it_where_there_is_one():
+    alone, both = plots.loss_curve(ROWS), plots.loss_curve(DIALS)
+    assert "small dial" in both and "small dial" not in alone
+    size = [list(map(float, ElementTree.fromstring(svg).attrib["viewBox"].split())) for svg in (alone, both)]
+    assert size[0][2] == size[1][2] and size[0][3] < size[1][3]
 
 
 def test_plots_draw_what_is_missing_as_missing():

@@ -109,3 +109,34 @@ def test_adjacent_auc_and_strictly_rising():
     assert stats.adjacent_auc([[1], [2], [2], [1]]) == [1, 0.5, 0]
     assert stats.strictly_rising([1, 2, 3]) and not stats.strictly_rising([1, 2, 2])
     assert not stats.strictly_rising([1, math.nan, 3])
+
+
+def test_bootstrap_ratio_is_of_sums_and_bootstrap_of_any_statistic():
+    pairs = {"a": [(1, 2), (3, 4)], "b": [(0, 10)]}
+    assert stats.bootstrap_ratio(pairs).mean == 4 / 16
+    values = data()
+    mean = stats.bootstrap(values, np.mean)
+    assert mean == pytest.approx(stats.bootstrap_mean(values))
+    assert stats.bootstrap({"a": [1, 5, 9]}, np.median).mean == 5
+
+
+def test_page_trend_of_known_values():
+    # Three rows that all rise: L = 3 (1 + 4 + 9 + 16), its mean 75 and variance 3 * 16 * 5 * 15 / 144 = 25.
+    rising = stats.page_trend([[1, 2, 3, 4]] * 3)
+    assert rising.statistic == 90 and rising.z == pytest.approx(3)
+    assert rising.p == pytest.approx(0.00135, rel=1e-2)
+    assert stats.page_trend([[4, 3, 2, 1]] * 3).p == pytest.approx(1 - rising.p)
+    assert stats.page_trend([[5, 5, 5]] * 4).z == 0
+    for rows in ([], [[1, 2]], [[1], [2]], [[1, 2], [1]]):
+        with pytest.raises(ValueError, match="two rows"):
+            stats.page_trend(rows)
+
+
+def test_page_trend_by_chance_is_seldom_sure():
+    rng = np.random.Generator(np.random.Philox(11))
+    sure = [stats.page_trend(rng.normal(size=(20, 5)).tolist()).p < 0.05 for _ in range(400)]
+    assert 0.02 < np.mean(sure) < 0.09
+
+
+def test_plain_has_no_nan_and_no_tuple():
+    assert stats.plain({"a": (1.0, math.nan), "b": [{"c": math.nan}]}) == {"a": [1.0, None], "b": [{"c": None}]}

@@ -26,7 +26,13 @@ ROOT = Path(__file__).resolve().parents[2]
 NOUNS = "kitten robot clock snail balloon cookie train cloud teapot wizard ladder pebble".split()
 SHAPE = GPTConfig(n_layer=1, n_head=2, n_embd=16, block_size=256, dropout=0.1)
 RECIPE = TrainConfig(
-    lr=0.01, max_chars=9_000, warmup_chars=1_000, batch_chars=1_024, micro_chars=512, eval_every_chars=3_000
+    lr=0.01,
+    max_chars=9_000,
+    warmup_chars=1_000,
+    batch_chars=1_024,
+    micro_chars=512,
+    eval_every_chars=3_000,
+    dial_topics=0,
 )
 SEED_LIKE = replace(RECIPE, rows="window", split="tail", optimizer="adamw")
 
@@ -39,7 +45,7 @@ def interpreted(monkeypatch):
 
 def corpus(sha256: str = "abc") -> Corpus:
     told = (
-        build(f"a {noun}", level) + f"The {noun} sat in the sun. " * (1 + (i + level) % 6) + "It slept.\n\n"
+        build(f"a {noun}", level) + f"The {noun} saw a green light. " * (1 + (i + level) % 6) + "It slept.\n\n"
         for i, noun in enumerate(NOUNS)
         for level in range(1, 6)
     )
