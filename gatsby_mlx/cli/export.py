@@ -1,0 +1,80 @@
+"""`gatsby export`."""
+
+from pathlib import Path
+
+import click
+
+from gatsby_mlx.cli.console import load_model, table
+
+
+@click.command()
+@click.argument("model", metavar="DIR", type=click.Path(path_type=Path))
+@click.option(
+    "--to", "kind", type=click.Choice(["native", "gpt2", "gguf", "onnx"]), required=True, help="The form to write."
+)
+@click.option("--out", type=click.Path(path_type=Path), show_default="DIR-FORM", help="Folder to write.")
+@click.option(
+    "--dtype",
+    type=click.Choice(["float32", "float16", "bfloat16"]),
+    default="float32",
+    show_default=True,
+    help="How weights are stored.",
+)
+@click.option("--quantize", type=click.Choice(["8", "4"]), help="Bits of a weight, for mlx-lm (--to gpt2).")
+@click.option("--allow-drift", is_flag=True, help="Put GELU's tanh form in the place of its erf form, and measure it.")
+@click.option(
+    "--n-topics",
+    type=click.IntRange(0, 120),
+    default=12,
+    show_default=True,
+    metavar="N",
+    help="Topics of the dial that is read before and after --quantize; 0 reads none.",
+)
+def command(model, kind, out, dtype, quantize, allow_drift, n_topics) -> None:
+    """Write a model in a form that other libraries run.
+
+    \b
+    native  our own folder, e.g. with --dtype float16 at half the size
+    gpt2    mlx_lm.generate, mlx_lm.server and transformers, unchanged
+    gguf    llama.cpp (pip install "gatsby-mlx[gguf]")
+    onnx    onnxruntime, in a browser too (pip install "gatsby-mlx[onnx]")
+
+    \b
+    Examples:
+      gatsby export runs/story --to gpt2 --out story-gpt2
+      gatsby export runs/story --to gpt2 --quantize 4 --out story-4bit
+      gatsby export runs/story --to native --dtype float16 --out story-half
+    """
+    from gatsby_mlx.hub.export import Form, export, prepare
+    from gatsby_mlx.hub.gpt2 import Quantised
+    from gatsby_mlx.hub.place import check_free
+
+    form = Form(kind, dtype, Quantised(int(quantize)) if quantize else None, allow_drift)
+    out = out or Path(f"{str(model).rstrip('/')}-{kind}")
+    check_free(out)
+    ready = load_model(str(model))
+    changed, notes = prepare(ready, form)
+    for note in notes:
+        click.echo(note, err=True)
+    if form.quantised and n_topics:
+        notes.append(dials(ready, changed, n_topics))
+        click.echo(notes[-1], err=True)
+    export(changed, out, form, notes)
+    click.echo(out)
+
+
+def dials(before, after, n_topics: int) -> str:
+    """Read the dial of both models on the same topics and seeds; return the two in one table, to be read anywhere."""
+    from gatsby_mlx.cli.dial import progress_line
+    from gatsby_mlx.evaluation.dial import DialConfig, default_topics, sweep
+
+    config = DialConfig(default_topics(n_topics), seeds=1)
+    rows = []
+    for label, ready in (("before", before), ("after", after)):
+        dial = sweep(ready.model, ready.tokenizer, config, progress_line()).dial
+        ended = sum(level.ended for level in dial.levels) / len(dial.levels)
+        means = [f"{mean:.2f}" for mean in dial.means]
+        rows.append([label, *means, f"{dial.spearman:.2f}", f"{100 * ended:.0f}%"])
+    head = ["mentions at level", "1", "2", "3", "4", "5", "Spearman", "ended"]
+    told = f"The dial before and after, {n_topics} topics, one story a level:"
+    return f"{told}\n\n```\n{table(head, rows)}\n```"
