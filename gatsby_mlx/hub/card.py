@@ -31,7 +31,7 @@ def front_matter(**fields: Any) -> str:
         if isinstance(value, list):
             lines += [f"{key}:", *(f"- {json.dumps(v)}" for v in value)] if value else []
         elif value:
-            lines.append(f"{key}: {value if value.isalnum() else json.dumps(value)}")
+            lines.append(f"{key}: {value}")
     return "\n".join([*lines, "---", ""])
 
 

@@ -1,7 +1,8 @@
 """Bring a model or a corpus from the hub: through its cache, then checked, then put in place as a whole.
 
 Only the files named here are fetched, whatever else a repository holds. Within one pull, a connection that breaks is
-taken up where it broke; between two, files that are whole are kept in the cache, and the rest begins again.
+taken up after the last 10 MiB that were whole; between two, whole files are kept in the cache, and the rest begins
+again: huggingface_hub keeps no part of a file since it names its temporary files by process.
 """
 
 import json
@@ -11,7 +12,7 @@ from pathlib import Path
 
 from gatsby_mlx import files
 from gatsby_mlx.corpus import load as corpus
-from gatsby_mlx.errors import GatsbyError, HubError, OutputError
+from gatsby_mlx.errors import CheckpointError, GatsbyError, HubError, OutputError
 from gatsby_mlx.hub import nanogpt, vocabulary
 from gatsby_mlx.hub.place import check_free
 from gatsby_mlx.hub.remote import Repo, hub_errors, quiet
@@ -37,7 +38,7 @@ def pull(repo: Repo, out: Path, text: Path | None = None, progress: bool = False
     fetch = _fetcher(repo, progress)
     if repo.kind == "dataset":
         folder = fetch(*CORPUS, *TOLD)
-        _need(folder / "raw.txt", repo, "a raw.txt")
+        _need(folder / "raw.txt", repo, "no raw.txt")
         _place(out, repo, folder, lambda staged: _copy(folder, staged, CORPUS + TOLD), corpus.load)
         return folder.name
     folder = fetch("config.json")
@@ -46,7 +47,7 @@ def pull(repo: Repo, out: Path, text: Path | None = None, progress: bool = False
         _place(out, repo, folder, lambda staged: _copy(folder, staged, MODEL + TOLD), checkpoint.load)
         return folder.name
     folder = fetch(SEED, *VOCABULARIES)
-    _need(folder / SEED, repo, "a config.json of ours, nor a ckpt.pt")
+    _need(folder / SEED, repo, "neither our config.json nor a ckpt.pt")
     _place(out, repo, folder, lambda staged: _import(folder, staged, text), checkpoint.load)
     return folder.name
 
@@ -82,7 +83,7 @@ def _fetcher(repo: Repo, progress: bool) -> Callable[..., Path]:
 def _need(path: Path, repo: Repo, what: str) -> None:
     if not path.is_file():
         cure = "Pull a repository that gatsby publish made, or a nanoGPT checkpoint"
-        raise HubError(f"{repo} is not one that this can use: it has not {what}", cure)
+        raise HubError(f"{repo} is not one that this can use: it has {what}", cure)
 
 
 def _is_ours(config: Path) -> bool:
@@ -107,7 +108,10 @@ def _import(folder: Path, staged: Path, text: Path | None) -> None:
         if not beside:
             raise HubError(f"The repository has {SEED} and no list of its characters", vocabulary.CURE)
         alphabet = vocabulary.from_corpus(beside[0]) if beside[0].suffix == ".txt" else vocabulary.from_file(beside[0])
-    found = nanogpt.load(folder / SEED, alphabet)
+    try:
+        found = nanogpt.load(folder / SEED, alphabet)
+    except CheckpointError as error:  # where the cache keeps it helps nobody
+        raise CheckpointError(str(error).replace(f"{folder}/", ""), error.cure) from None
     checkpoint.write(staged, found.model, found.tokenizer, found.info)
 
 

@@ -46,6 +46,7 @@ def commit(root: Path, kind: str, repo: str, files: dict[str, bytes], base: str 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     root: Path
+    broken: set[Path]
 
     def log_message(self, *_):
         pass
@@ -145,8 +146,9 @@ class Handler(BaseHTTPRequestHandler):
         if (wanted := self.headers.get("Range")) and self.command == "GET":
             begin, status = int(wanted.removeprefix("bytes=").split("-")[0]), 206
             headers["Content_Range"] = f"bytes {begin}-{len(data) - 1}/{len(data)}"
-        breaks = self.faults.get("break_at", {}).get(name)
-        if self.command == "GET" and breaks and begin < breaks:
+        breaks = self.faults.get("break_once_at", {}).get(name)
+        if self.command == "GET" and breaks and path not in self.broken:
+            self.broken.add(path)
             return self.break_off(data[begin:breaks], len(data) - begin, status, headers)
         return self.answer(data[begin:], status, Content_Type="application/octet-stream", **headers)
 
@@ -191,7 +193,7 @@ class Handler(BaseHTTPRequestHandler):
 
 def serve(root: Path) -> ThreadingHTTPServer:
     """Start serving in a thread of its own; `server_port` tells where."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Rooted", (Handler,), {"root": root}))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Rooted", (Handler,), {"root": root, "broken": set()}))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     return server
 
