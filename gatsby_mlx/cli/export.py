@@ -53,25 +53,24 @@ def command(model, kind, out, dtype, quantize, allow_drift, n_topics) -> None:
     out = out or Path(f"{str(model).rstrip('/')}-{kind}")
     check_free(out)
     ready = load_model(str(model))
-    changed, notes = prepare(ready, form)
-    for note in notes:
-        click.echo(note, err=True)
+    prepared = prepare(ready, form)
     if form.quantised and n_topics:
-        notes.append(dials(ready, changed, n_topics))
-        click.echo(notes[-1], err=True)
-    export(changed, out, form, notes)
+        prepared.notes.append(dials(prepared, n_topics))
+    for note in prepared.notes:
+        click.echo(note, err=True)
+    export(prepared, out, form)
     click.echo(out)
 
 
-def dials(before, after, n_topics: int) -> str:
-    """Read the dial of both models on the same topics and seeds; return the two in one table, to be read anywhere."""
+def dials(prepared, n_topics: int) -> str:
+    """Return the dial of a model and of what its stored weights stand for, on the same topics and seeds, as a table."""
     from gatsby_mlx.cli.dial import progress_line
     from gatsby_mlx.evaluation.dial import DialConfig, default_topics, sweep
 
     config = DialConfig(default_topics(n_topics), seeds=1)
     rows = []
-    for label, ready in (("before", before), ("after", after)):
-        dial = sweep(ready.model, ready.tokenizer, config, progress_line()).dial
+    for label, model in (("before", prepared.ready.model), ("after", prepared.measured)):
+        dial = sweep(model, prepared.ready.tokenizer, config, progress_line()).dial
         ended = sum(level.ended for level in dial.levels) / len(dial.levels)
         means = [f"{mean:.2f}" for mean in dial.means]
         rows.append([label, *means, f"{dial.spearman:.2f}", f"{100 * ended:.0f}%"])

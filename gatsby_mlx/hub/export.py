@@ -1,7 +1,6 @@
 """A model in a form of choice, in a folder of its own with a card: native, gpt2, gguf or onnx."""
 
 import shutil
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from gatsby_mlx.hub import card, gguf_form, gpt2, onnx_form
 from gatsby_mlx.hub.place import check_free
 from gatsby_mlx.model import checkpoint
 from gatsby_mlx.model.checkpoint import Checkpoint
+from gatsby_mlx.model.gpt import GPT
 
 FORMS = ("native", "gpt2", "gguf", "onnx")
 DTYPES = {"float32": mx.float32, "float16": mx.float16, "bfloat16": mx.bfloat16}
@@ -40,33 +40,44 @@ class Form:
             raise UsageError("An ONNX graph is written in float32 here", "Leave --dtype out")
 
 
-def prepare(ready: Checkpoint, form: Form) -> tuple[Checkpoint, list[str]]:
-    """Return the model as `form` will hold it, in float32 and with the form's GELU, and notes for its card.
+@dataclass(frozen=True)
+class Prepared:
+    """What `export` writes (`ready`, with the form's GELU), what its stored weights stand for (`measured`: the same
+    unless they are quantised), and `notes` for its card on what the form changed."""
+
+    ready: Checkpoint
+    measured: GPT
+    notes: list[str]
+
+
+def prepare(ready: Checkpoint, form: Form) -> Prepared:
+    """Make a model ready for `form`, and measure what that costs.
 
     Raises UsageError for an erf model in a form that knows tanh only, unless `allow_drift`: the difference is then
     measured and noted.
     """
     model, notes = ready.model, []
+    measured = model
     primes = [prime.build(t, k, alphabet=ready.tokenizer.alphabet) for t in DRIFT_TOPICS for k in prime.LEVELS]
     if model.config.gelu == "erf" and form.kind in ("gpt2", "gguf"):
         if not form.allow_drift:
             told = f"This model has GELU in its erf form, and {form.kind} knows its tanh form only"
             raise UsageError(told, "Export it with --allow-drift, which measures the difference, or --to onnx")
-        model = gpt2.with_tanh(model)
+        model = measured = gpt2.with_tanh(model)
         seen = gpt2.drift(ready.model, model, ready.tokenizer, primes).line()
         notes.append(f"GELU in its tanh form, where the model was trained with its erf form: {seen}.")
     if form.quantised:
         form.quantised.check(model)
-        before, model = model, form.quantised.applied(model)
-        seen = gpt2.drift(before, model, ready.tokenizer, primes).line()
+        measured = form.quantised.applied(model)
+        seen = gpt2.drift(model, measured, ready.tokenizer, primes).line()
         notes.append(f"The blocks' matrices in {form.quantised.bits} bits, groups of {gpt2.GROUP}: {seen}.")
     elif form.dtype != "float32":
         notes.append(f"Weights stored in {form.dtype}.")
-    return replace(ready, model=model), notes
+    return Prepared(replace(ready, model=model), measured, notes)
 
 
-def export(ready: Checkpoint, out: Path, form: Form, notes: Sequence[str] = ()) -> None:
-    """Write `ready` (see `prepare`) to the folder `out`, as a whole or not at all, with a card that has `notes`.
+def export(prepared: Prepared, out: Path, form: Form) -> None:
+    """Write a model in its form to the folder `out`, as a whole or not at all, with a card.
 
     Raises OutputError, UsageError and GatsbyError (a package that the form needs is missing).
     """
@@ -74,8 +85,9 @@ def export(ready: Checkpoint, out: Path, form: Form, notes: Sequence[str] = ()) 
     staged = files.staging_folder(out)
     try:
         with files.output_errors(str(out)):
-            write(staged, ready, form, out.name)
-            (staged / card.NAME).write_text(card.model_card(ready, form.kind, out.name, notes), "utf-8")
+            write(staged, prepared.ready, form, out.name)
+            text = card.model_card(prepared.ready, form.kind, out.name, prepared.notes)
+            (staged / card.NAME).write_text(text, "utf-8")
         files.publish_folder(staged, out)
     except BaseException:
         shutil.rmtree(staged, ignore_errors=True)

@@ -78,7 +78,7 @@ def named_biases(model: GPT) -> dict[str, mx.array]:
     """Return the weights by our names (which are GPT-2's), matrices [out, in], with zeros for the biases it lacks."""
     arrays = model.named()
     for name, value in list(arrays.items()):
-        if name.startswith(("h.", "ln_f")):
+        if name.startswith(("h.", "ln_f")) and name.endswith(".weight"):
             arrays.setdefault(f"{name.removesuffix('.weight')}.bias", mx.zeros(value.shape[0]))
     return arrays
 
