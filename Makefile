@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+TORCH := $(VENV)/.torch
 
 .PHONY: demo test test-all lint format clean
 
@@ -12,7 +13,7 @@ demo: $(STAMP)
 test: $(STAMP)
 	$(BIN)/pytest -q $(PYTEST_ARGS)
 
-test-all: $(STAMP) lint
+test-all: $(TORCH) lint
 	$(BIN)/pytest -q -m "not network" $(PYTEST_ARGS)
 
 lint: $(STAMP)
@@ -30,6 +31,12 @@ $(STAMP): pyproject.toml
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
 	$(BIN)/python -m pip install --quiet --editable . --group dev
 	@touch $(STAMP)
+
+# PyTorch is the reference that slow tests compare with. TORCH_VERSION= takes the newest that the `bench` extra admits.
+TORCH_VERSION ?= 2.13.0
+$(TORCH): $(STAMP)
+	$(BIN)/python -c "import torch" 2>/dev/null || $(BIN)/python -m pip install --quiet torch$(addprefix ==,$(TORCH_VERSION))
+	@touch $@
 
 clean:
 	rm -rf $(VENV) build dist demo

@@ -25,7 +25,7 @@ def command() -> None:
 @click.argument("places", metavar="[FOLDER]...", nargs=-1, type=FOLDER)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def list_(places: tuple[Path, ...], as_json: bool) -> None:
-    """List the checkpoints in runs/, models/, demo/ and those that ship, or in the folders named.
+    """List checkpoints: in runs/, models/ and demo/ and those that ship, or in the folders named.
 
     \b
     Examples:
@@ -63,7 +63,7 @@ def _row(one) -> list[str]:
 @click.option("--card", "with_card", is_flag=True, help="Print its card as well: its own, or the one it would get.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def show(folder: Path, with_card: bool, as_json: bool) -> None:
-    """Print what a checkpoint's config.json tells, and its files with their sizes and sha256.
+    """Print a checkpoint's facts, and its files with sizes and sha256.
 
     \b
     Examples:
@@ -105,7 +105,7 @@ def _facts(one) -> str:
 @command.command()
 @click.argument("folder", metavar="DIR", type=FOLDER)
 def verify(folder: Path) -> None:
-    """Read a whole checkpoint and compare it with what was written: hash, shapes, finite weights, finite logits.
+    """Read a whole checkpoint and check it: hash, shapes, finite weights, finite logits.
 
     \b
     Example:

@@ -31,13 +31,11 @@ from gatsby_mlx.cli.console import load_model, table
     help="Topics of the dial that is read before and after --quantize; 0 reads none.",
 )
 def command(model, kind, out, dtype, quantize, allow_drift, n_topics) -> None:
-    """Write a model in a form that other libraries run.
+    """Write a model in a form that other libraries run, with a card.
 
-    \b
-    native  our own folder, e.g. with --dtype float16 at half the size
-    gpt2    mlx_lm.generate, mlx_lm.server and transformers, unchanged
-    gguf    llama.cpp (pip install "gatsby-mlx[gguf]")
-    onnx    onnxruntime, in a browser too (pip install "gatsby-mlx[onnx]")
+    gpt2 is for mlx_lm.generate, mlx_lm.server and transformers; gguf for llama.cpp (pip install "gatsby-mlx[gguf]");
+    onnx for onnxruntime, in a browser too (pip install "gatsby-mlx[onnx]"); native is our own folder, at half the size
+    with --dtype float16.
 
     \b
     Examples:
