@@ -16,8 +16,7 @@ from gatsby_mlx.cli.console import load_model, table
 @click.option(
     "--dtype",
     type=click.Choice(["float32", "float16", "bfloat16"]),
-    default="float32",
-    show_default=True,
+    show_default="float32; float16 with --quantize",
     help="How weights are stored.",
 )
 @click.option("--quantize", type=click.Choice(["8", "4"]), help="Bits of a weight, for mlx-lm (--to gpt2).")
@@ -43,11 +42,12 @@ def command(model, kind, out, dtype, quantize, allow_drift, n_topics) -> None:
       gatsby export runs/story --to gpt2 --quantize 4 --out story-4bit
       gatsby export runs/story --to native --dtype float16 --out story-half
     """
-    from gatsby_mlx.hub.export import Form, export, prepare
+    from gatsby_mlx.hub.export import DTYPES, Form, export, prepare
     from gatsby_mlx.hub.gpt2 import Quantised
     from gatsby_mlx.hub.place import check_free
 
-    form = Form(kind, dtype, Quantised(int(quantize)) if quantize else None, allow_drift)
+    dtype = dtype or ("float16" if quantize else "float32")
+    form = Form(kind, dtype, Quantised(int(quantize), DTYPES[dtype]) if quantize else None, allow_drift)
     out = out or Path(f"{str(model).rstrip('/')}-{kind}")
     check_free(out)
     ready = load_model(str(model))

@@ -9,7 +9,7 @@ import click
 
 @click.command()
 @click.argument("repo", metavar="REPO[@REVISION]")
-@click.option("--out", type=click.Path(path_type=Path), show_default="models/NAME or corpora/NAME", help="Folder to write.")
+@click.option("--out", type=click.Path(path_type=Path), show_default="models/NAME or corpora/NAME", help="New folder.")
 @click.option("--corpus", type=click.Path(path_type=Path), help="Text with the characters of a nanoGPT checkpoint.")
 def command(repo: str, out: Path | None, corpus: Path | None) -> None:
     """Bring a model or, as datasets/OWNER/NAME, a corpus from the hub. Prints the folder it is in.

@@ -169,3 +169,12 @@ def test_model_of_a_checkpoint_is_ready_to_tell(tmp_path):
     ids = mx.array([[3, 1, 4, 1, 5]])
     assert bool((read.model(ids) == model(ids)).all())
     assert not read.model.training
+
+
+@pytest.mark.seed
+def test_vocabularies_of_the_seed_s_corpora(seed_corpus):
+    """80 characters, and 72 with an em dash and an ellipsis, as their cards say."""
+    assert len(vocabulary.from_corpus(seed_corpus / "gatsby-2.raw.txt")) == 80
+    first = vocabulary.from_corpus(seed_corpus / "gatsby-1.raw.txt")
+    assert len(first) == 72
+    assert not first.isascii()

@@ -8,13 +8,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import httpx2
 import numpy as np
 import pytest
 from hub_models import ASCII, random_model, save_nanogpt
 from hub_server import TOKEN
+from huggingface_hub import errors
 
-from gatsby_mlx.errors import UsageError
-from gatsby_mlx.hub.remote import Repo, parse
+from gatsby_mlx.errors import CheckpointError, HubError, OutputError, UsageError
+from gatsby_mlx.hub.remote import Repo, hub_errors, parse
 from gatsby_mlx.model import checkpoint
 
 REPO = "someone/green-light"
@@ -132,12 +134,41 @@ def test_repository_that_cannot_be_had_is_one_line(hub, folder):
     assert hub.run("pull", "someone/closed", token=TOKEN).returncode == 0
 
 
-def test_hub_that_fails_or_cannot_be_reached_is_one_line(hub):
+def test_hub_that_fails_or_cannot_be_reached_is_one_line(hub, folder):
     for status, told in ((403, "403"), (404, "answered 404")):
         hub.faults(status=status)
         hub.refused(("pull", REPO, told))
-    (line,) = hub.refused(("pull", REPO, "cannot be reached"), HF_ENDPOINT="http://127.0.0.1:9")
-    assert "HF_HUB_OFFLINE=1" in line
+    nowhere = {"HF_ENDPOINT": "http://127.0.0.1:9"}
+    commands = (("pull", REPO, "cannot be reached"), ("publish", folder, REPO, "--yes", "cannot be reached"))
+    lines = hub.refused(*commands, **nowhere)
+    assert "HF_HUB_OFFLINE=1" in lines[0]
+
+
+@pytest.mark.parametrize(("status", "told"), [(401, "hf auth login"), (429, "slow down"), (503, "answered 503")])
+def test_answer_of_the_hub_has_its_line(status, told):
+    """Those that huggingface_hub asks again for, some 15 s long, without the wait."""
+    response = httpx2.Response(status, request=httpx2.Request("GET", "http://x"))
+    with pytest.raises(HubError) as caught, hub_errors(Repo("a/b")):
+        try:
+            raise errors.HfHubHTTPError("many\nlines", response=response)
+        except errors.HfHubHTTPError as error:  # as snapshot_download wraps it
+            raise errors.LocalEntryNotFoundError("not in the cache either") from error
+    assert told in caught.value.line()
+
+
+def test_errors_of_disk_token_and_download_have_their_lines():
+    for raised, kind, told in (
+        (OSError(28, "No space left on device", "/cache/x"), OutputError, "Free some space"),
+        (OSError(28, "No space left on device"), OutputError, "the hub's cache"),
+        (OSError("Consistency check failed: file should be\nof size 5"), HubError, "broke off"),
+        (errors.LocalTokenNotFoundError("no token"), HubError, "hf auth login"),
+        (httpx2.ReadTimeout("timed out"), HubError, "timed out"),
+        (CheckpointError("ours", "stays"), CheckpointError, "ours. stays"),
+    ):
+        with pytest.raises(kind) as caught, hub_errors(Repo("a/b")):
+            raise raised
+        assert told in caught.value.line()
+        assert "\n" not in caught.value.line()
 
 
 def test_folder_that_is_not_ours_or_damaged_is_refused(hub, folder, stories):
