@@ -5,6 +5,7 @@ GatsbyError            exit 1: what happened, why, and the command that mends it
     TopicError         exit 2: a topic that cannot stand in a prime
   CorpusError          exit 1: a corpus file or manifest that cannot be read
   CheckpointError      exit 1: a checkpoint folder that cannot be used
+  HubError             exit 1: the hub does not have it, does not open it, or cannot be reached
   OutputError          exit 1: an output folder or disk that cannot be written
   TrainingError        exit 1: a run that cannot go on (non-finite loss, too little data)
 """
@@ -41,6 +42,10 @@ class CorpusError(GatsbyError):
 
 
 class CheckpointError(GatsbyError):
+    pass
+
+
+class HubError(GatsbyError):
     pass
 
 

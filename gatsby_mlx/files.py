@@ -29,6 +29,7 @@ import contextlib
 import ctypes
 import errno
 import fcntl
+import hashlib
 import os
 import platform
 import secrets
@@ -123,6 +124,12 @@ def write_atomic(path: str | os.PathLike, data: bytes | str) -> None:
                 os.unlink(name)
             raise
         sync_path(final.parent)
+
+
+def sha256(path: str | os.PathLike) -> str:
+    """Return the sha256 of a file's bytes, in hexadecimal. Raises OSError."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _short(name: str) -> str:

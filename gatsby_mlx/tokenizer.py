@@ -77,7 +77,7 @@ class CharTokenizer:
                 "fuse_unk": False,
                 "byte_fallback": False,
                 "ignore_merges": False,
-                "vocab": {_byte_level(c) if ascii_only else c: i for i, c in enumerate(self.alphabet)},
+                "vocab": {byte_level(c) if ascii_only else c: i for i, c in enumerate(self.alphabet)},
                 "merges": [],
             },
         }
@@ -101,7 +101,7 @@ class CharTokenizer:
         return cls("".join(characters))
 
 
-def _byte_level(character: str) -> str:
+def byte_level(character: str) -> str:
     """Return the stand-in of an ASCII character in GPT-2's printable byte alphabet (space is U+0120)."""
     code = ord(character)
     if 33 <= code <= 126:

@@ -25,6 +25,11 @@ COMMANDS = {
     "report": ("report", "Measure all there is of a model, on one page."),
     "samples": ("samples", "Tell stories to be read, topics x levels."),
     "corpus": ("corpus", "Look at a corpus."),
+    "pull": ("pull", "Bring a model or a corpus from the hub."),
+    "publish": ("publish", "Put a model or a corpus on the hub."),
+    "import": ("import_", "Bring a PyTorch checkpoint of nanoGPT into our form."),
+    "export": ("export", "Write a model in a form that other libraries run."),
+    "checkpoint": ("checkpoint", "List, show, verify and remove checkpoints."),
     "doctor": ("doctor", "Say what this machine has and what slows it down."),
 }
 

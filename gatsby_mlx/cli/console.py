@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from gatsby_mlx import shipped
-from gatsby_mlx.errors import CheckpointError, UsageError
+from gatsby_mlx.errors import CheckpointError, GatsbyError, UsageError
 
 if TYPE_CHECKING:
     from gatsby_mlx.model.checkpoint import Checkpoint
@@ -50,6 +50,31 @@ def clock(seconds: float) -> str:
     '12:03'
     """
     return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
+
+
+def size(n_bytes: int) -> str:
+    """Return a number of bytes as 512 B, 1.5 kB or 42.6 MB.
+
+    >>> size(42_600_000)
+    '42.6 MB'
+    """
+    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if n_bytes >= scale:
+            return f"{n_bytes / scale:.1f} {unit}"
+    return f"{n_bytes} B"
+
+
+def confirm(question: str, yes: bool) -> None:
+    """Ask before a deed that is hard to undo; `yes` has answered already.
+
+    Raises GatsbyError for a no, and UsageError where nobody can be asked.
+    """
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise UsageError(f"This is asked first, and there is no terminal to ask on: {question}", "Add --yes")
+    if not click.confirm(question, err=True):
+        raise GatsbyError("Nothing was changed", "Answer y to go on")
 
 
 def printable(text: str) -> str:

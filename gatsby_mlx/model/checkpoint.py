@@ -21,6 +21,8 @@ from gatsby_mlx.tokenizer import CharTokenizer
 
 FORMAT = "gatsby-mlx/checkpoint/1"
 CURE = "Train one with: gatsby train --out DIR"
+WEIGHTS = "model.safetensors"
+OWN_KEYS = ("format", "model_type", "architecture", "weights")  # of config.json; the rest is the writer's `info`
 HALVES = (mx.float16, mx.bfloat16)
 NAMES = ("best-dial", "best-loss", "last")  # the order in which a run folder's checkpoints are preferred
 
@@ -42,25 +44,16 @@ def save(
     info: dict[str, Any],
     optimizer_state: Any = None,
     state: dict[str, Any] | None = None,
-    dtype: mx.Dtype = mx.float32,
 ) -> None:
     """Write a checkpoint to `folder`, in place of what is there. Raises OutputError; the old one then survives.
 
     `info` goes into config.json beside the architecture; `optimizer_state` (a tree of arrays) and `state` (plain
-    values) are what a run needs to go on. `dtype` is how weights are stored: float16 halves the file, and a run that
-    is to go on keeps float32. Raises CheckpointError for a weight beyond the range of `dtype`.
+    values) are what a run needs to go on.
     """
-    weights = {name: array.astype(dtype) for name, array in model.named().items()}
-    lost = sorted(name for name, array in weights.items() if not mx.isfinite(array).all())
-    if lost and dtype != mx.float32:
-        raise CheckpointError(f"{lost[0]} does not fit into {dtype}", "Keep float32")
     staged = files.staging_folder(folder)
-    config = {"format": FORMAT, "model_type": "gatsby_gpt", "architecture": asdict(model.config), **info}
     try:
         with files.output_errors(str(folder)):
-            (staged / "config.json").write_text(json.dumps(config, indent=1) + "\n", "utf-8")
-            (staged / "tokenizer.json").write_text(tokenizer.to_json(), "utf-8")
-            _save_arrays(staged / "model.safetensors", weights)
+            write(staged, model, tokenizer, info)
             if optimizer_state is not None:
                 _save_arrays(staged / "optimizer.safetensors", optimizer_state)
             if state is not None:
@@ -69,6 +62,25 @@ def save(
     except BaseException:  # what was written of it would only keep the disk full
         shutil.rmtree(staged, ignore_errors=True)
         raise
+
+
+def write(
+    folder: Path, model: GPT, tokenizer: CharTokenizer, info: dict[str, Any], dtype: mx.Dtype = mx.float32
+) -> None:
+    """Write config.json, model.safetensors and tokenizer.json into an existing folder, weights stored in `dtype`.
+
+    float16 halves the file, and a run that is to go on keeps float32. config.json tells the sha256 of the weights.
+    Raises OSError, and CheckpointError for a weight beyond the range of `dtype`.
+    """
+    weights = {name: array.astype(dtype) for name, array in model.named().items()}
+    lost = sorted(name for name, array in weights.items() if not mx.isfinite(array).all())
+    if lost and dtype != mx.float32:
+        raise CheckpointError(f"{lost[0]} does not fit into {dtype}", "Keep float32")
+    _save_arrays(folder / WEIGHTS, weights)
+    stored = {"dtype": str(dtype).removeprefix("mlx.core."), "sha256": files.sha256(folder / WEIGHTS)}
+    config = {"format": FORMAT, "model_type": "gatsby_gpt", "architecture": asdict(model.config), "weights": stored}
+    (folder / "config.json").write_text(json.dumps(config | info, indent=1) + "\n", "utf-8")
+    (folder / "tokenizer.json").write_text(tokenizer.to_json(), "utf-8")
 
 
 def _save_arrays(path: Path, tree: Any) -> None:
@@ -117,11 +129,11 @@ def _read(folder: Path) -> Checkpoint:
     if len(tokenizer) != config.vocab_size:
         told = f"{folder}: the vocabulary has {len(tokenizer)} characters and the model {config.vocab_size}"
         raise CheckpointError(told, CURE)
-    arrays = load_arrays(folder / "model.safetensors", model.named(), halves=True)
+    arrays = load_arrays(folder / WEIGHTS, model.named(), halves=True)
     model.update(tree_unflatten(list(arrays.items())))
     model.eval()
     mx.eval(model.parameters())
-    info = {k: v for k, v in content.items() if k not in ("format", "model_type", "architecture")}
+    info = {k: v for k, v in content.items() if k not in OWN_KEYS}
     return Checkpoint(folder, model, tokenizer, info)
 
 

@@ -5,6 +5,7 @@ import resource
 import struct
 import subprocess
 import sys
+from hashlib import sha256
 from pathlib import Path
 
 import mlx.core as mx
@@ -133,9 +134,13 @@ def test_arrays_that_do_not_fit_are_refused(folder):
 def test_weights_stored_in_half_the_bytes_are_widened_when_they_are_read(tmp_path, dtype):
     model = tiny(bias=True)
     for name, kept in (("full", mx.float32), ("half", dtype)):
-        checkpoint.save(tmp_path / name, model, TOKENIZER, INFO, dtype=kept)
+        (tmp_path / name).mkdir()
+        checkpoint.write(tmp_path / name, model, TOKENIZER, INFO, kept)
     full, half = (((tmp_path / name / "model.safetensors").stat().st_size) for name in ("full", "half"))
     assert abs(full - half - 2 * model.n_params()) < 100  # the headers differ by a few digits
+    config = json.loads((tmp_path / "half" / "config.json").read_text())
+    assert config["weights"]["dtype"] == str(dtype).removeprefix("mlx.core.")
+    assert config["weights"]["sha256"] == sha256((tmp_path / "half" / "model.safetensors").read_bytes()).hexdigest()
     read = checkpoint.load(tmp_path / "half").model
     rounded = {k: v.astype(dtype).astype(mx.float32) for k, v in model.named().items()}
     assert same(read.parameters(), rounded)
@@ -147,7 +152,7 @@ def test_a_weight_beyond_float16_is_refused_before_anything_is_written(tmp_path)
     model = tiny()
     model.ln_f.weight = mx.full((16,), 1e5)
     with pytest.raises(CheckpointError, match=r"ln_f\.weight does not fit into mlx\.core\.float16"):
-        checkpoint.save(tmp_path / "m", model, TOKENIZER, INFO, dtype=mx.float16)
+        checkpoint.write(tmp_path, model, TOKENIZER, INFO, mx.float16)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -1,0 +1,125 @@
+"""Put a model or a corpus on the hub: the folder that will be there is made first, whole, and then uploaded at once.
+
+A model repository holds our own folder (config.json, model.safetensors, tokenizer.json, card), and its GPT-2 form in
+`gpt2/` where there is an exact one. A dataset repository holds raw.txt, manifest.json, and `data/*.jsonl` by topic.
+Nothing of a run's state is ever uploaded: neither optimizer.safetensors nor state.json.
+"""
+
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from gatsby_mlx.corpus.document import Document
+from gatsby_mlx.corpus.load import Corpus
+from gatsby_mlx.corpus.load import load as load_corpus
+from gatsby_mlx.errors import CheckpointError, TrainingError
+from gatsby_mlx.hub import card, gpt2
+from gatsby_mlx.hub.remote import Repo, hub_errors, quiet
+from gatsby_mlx.model import checkpoint
+from gatsby_mlx.training.rows import split_by_topic
+
+SPLIT = (0.1, 1925)  # the share held out and the seed, as training takes them
+
+
+@dataclass(frozen=True)
+class Existing:
+    """What the hub has under a name: `private` says who can see it."""
+
+    private: bool
+
+
+def kind_of(folder: Path) -> str:
+    """Return "dataset" for a corpus, "model" for a checkpoint or a run folder; raise CheckpointError for neither."""
+    if folder.suffix == ".txt" or (folder / "raw.txt").is_file():
+        return "dataset"
+    checkpoint.resolve(folder)
+    return "model"
+
+
+def gather(folder: Path, repo: Repo, into: Path, licence: str) -> list[Path]:
+    """Put the files of `repo` into the folder `into` and return their names, relative to it.
+
+    Raises CheckpointError or CorpusError for a folder that is not sound, and OSError.
+    """
+    if repo.kind == "dataset":
+        _gather_corpus(load_corpus(folder), repo, into, licence)
+    else:
+        _gather_model(folder, repo, into, licence)
+    return sorted(path.relative_to(into) for path in into.rglob("*") if path.is_file())
+
+
+def _gather_model(folder: Path, repo: Repo, into: Path, licence: str) -> None:
+    ready = checkpoint.load(folder)
+    for name in ("config.json", checkpoint.WEIGHTS, "tokenizer.json", "evaluation.json"):
+        if (ready.path / name).is_file():
+            shutil.copyfile(ready.path / name, into / name)
+    note = "In `gpt2/` the same weights as a GPT-2, for mlx_lm.generate and transformers."
+    if ready.model.config.gelu == "tanh":
+        (into / "gpt2").mkdir()
+        gpt2.write(into / "gpt2", ready.model, ready.tokenizer)
+    else:
+        note = "There is no GPT-2 form beside it: its GELU is the erf form, which a GPT-2 has not."
+    own = card.own_card(ready.path)
+    text = own or card.model_card(ready, "native", repo.name, [note], licence, str(repo))
+    (into / card.NAME).write_text(text, "utf-8")
+
+
+def _gather_corpus(corpus: Corpus, repo: Repo, into: Path, licence: str) -> None:
+    raw = corpus.path
+    if raw is None:
+        raise CheckpointError("A corpus without a file cannot be published", "Write one with: gatsby write --out DIR")
+    shutil.copyfile(raw, into / "raw.txt")
+    if (beside := raw.with_name("manifest.json")).is_file():
+        shutil.copyfile(beside, into / "manifest.json")
+    (into / "data").mkdir()
+    counts = {}
+    for name, documents in splits(corpus).items():
+        (into / "data" / f"{name}.jsonl").write_text("".join(map(_line, documents)), "utf-8")
+        counts[name] = len(documents)
+    text = card.own_card(raw.parent) or card.corpus_card(corpus, repo.id, counts, licence)
+    (into / card.NAME).write_text(text, "utf-8")
+
+
+def splits(corpus: Corpus) -> dict[str, Sequence[Document]]:
+    """Return the documents by side, split by topic as training splits them; all to learn from if they are too few."""
+    try:
+        train, validation = split_by_topic(corpus.documents, *SPLIT)
+    except TrainingError:
+        return {"train": corpus.documents}
+    return {"train": train, "validation": validation}
+
+
+def _line(document: Document) -> str:
+    row = {"topic": document.topic, "level": document.level, "prime": document.header, "story": document.story}
+    row |= {k: v for k, v in (("writer", document.writer), ("name", document.name)) if v}
+    return json.dumps(row, ensure_ascii=False) + "\n"
+
+
+def find(repo: Repo) -> Existing | None:
+    """Return what the hub has under this name, as far as the token sees, or None. Raises HubError."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+
+    with hub_errors(repo), quiet(False):
+        try:
+            info = HfApi().repo_info(repo.id, repo_type=repo.kind)
+        except GatedRepoError:
+            raise
+        except RepositoryNotFoundError:
+            return None
+    return Existing(bool(info.private))
+
+
+def upload(folder: Path, repo: Repo, private: bool, progress: bool = False) -> str:
+    """Create `repo` if it is not there, upload `folder` in one commit, and return the commit. Raises HubError."""
+    from huggingface_hub import HfApi
+
+    with hub_errors(repo), quiet(progress):
+        api = HfApi()
+        api.create_repo(repo.id, repo_type=repo.kind, private=private, exist_ok=True)
+        done = api.upload_folder(
+            repo_id=repo.id, repo_type=repo.kind, folder_path=folder, commit_message="Published with gatsby-mlx"
+        )
+    return done.oid

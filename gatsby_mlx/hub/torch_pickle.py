@@ -1,0 +1,291 @@
+"""A PyTorch checkpoint without PyTorch: an interpreter of the pickle language that can build tensors and nothing else.
+
+    with open_checkpoint(Path("ckpt.pt")) as found:
+        found.content["model"]["transformer.wte.weight"].shape, found.numpy(found.content["iter_num"])
+
+Pickle is a program for a stack machine, and Python's own machine can be told to import and call anything. This one
+knows no import and no call: GLOBAL pushes one of a few names below, or is refused; REDUCE knows what two of them mean;
+BUILD, which would set attributes, is passed over on a dictionary and refused on all else. Opcodes that `torch.save` and
+`pickle.dump` do not emit for plain values are refused. Values are dictionaries with plain keys, lists, tuples, strings,
+numbers, None and tensors, and a tensor is a description whose bytes are read when they are asked for.
+"""
+
+import pickletools
+import struct
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gatsby_mlx.errors import CheckpointError
+from gatsby_mlx.hub.archive import Archive, open_archive
+
+CURE = "Use a checkpoint that holds plain values and tensors, as nanoGPT's train.py saves it"
+MAX_PICKLE_BYTES = 1 << 19  # tensors' bytes are stored apart: GPT-2's largest, with its optimiser, needs 300 kB
+MAX_DIMENSIONS = 8
+
+# The storage classes by the name that a pickle calls them, and how their bytes are read (little endian).
+STORAGES = {
+    "FloatStorage": "<f4",
+    "DoubleStorage": "<f8",
+    "HalfStorage": "<f2",
+    "BFloat16Storage": "bfloat16",  # the upper half of a float32
+    "LongStorage": "<i8",
+    "IntStorage": "<i4",
+    "ShortStorage": "<i2",
+    "CharStorage": "|i1",
+    "ByteStorage": "|u1",
+    "BoolStorage": "|b1",
+}
+GLOBALS = {
+    "collections OrderedDict",
+    "torch._utils _rebuild_tensor_v2",
+    *(f"torch {name}" for name in STORAGES),
+}
+
+
+@dataclass(frozen=True)
+class Name:
+    """What GLOBAL leaves on the stack: a name, and no more."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Storage:
+    """An entry of the archive: `key` names it, `dtype` as in STORAGES, `size` in elements."""
+
+    key: str
+    dtype: str
+    size: int
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A view of a storage: `offset` and `strides` in elements, every element inside the storage."""
+
+    storage: Storage
+    offset: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+
+
+class RefusedError(ValueError):
+    """Something in a pickle that is not built; the message completes "it ..."."""
+
+
+def _plain_int(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_sizes(value: Any) -> bool:
+    return isinstance(value, tuple | list) and len(value) <= MAX_DIMENSIONS and all(_plain_int(n) for n in value)
+
+
+def storage(parts: Any) -> Storage:
+    """Return the storage that BINPERSID describes: ("storage", class, key, device, elements). Raises RefusedError."""
+    if not isinstance(parts, tuple) or len(parts) != 5 or parts[0] != "storage" or not isinstance(parts[1], Name):
+        raise RefusedError("refers to something that is no storage")
+    kind = parts[1].text.removeprefix("torch ")
+    if kind not in STORAGES or not isinstance(parts[2], str) or not _plain_int(parts[4]) or parts[4] < 0:
+        raise RefusedError("holds a storage of no kind, name or size")
+    return Storage(parts[2], STORAGES[kind], parts[4])
+
+
+def tensor(args: tuple) -> Tensor:
+    """Return the tensor of `_rebuild_tensor_v2`'s arguments: storage, offset, shape, strides, and what is not used.
+
+    A tensor larger than its storage (an expanded one) is refused: a few bytes could stand for any number of elements.
+    Raises RefusedError.
+    """
+    if not 6 <= len(args) <= 7 or not isinstance(args[0], Storage) or not _plain_int(args[1]):
+        raise RefusedError("builds a tensor from something else than a storage")
+    held, offset, shape, strides = args[:4]
+    if not _is_sizes(shape) or not _is_sizes(strides) or len(shape) != len(strides):
+        raise RefusedError("holds a tensor whose shape and strides do not fit")
+    if min([offset, *shape, *strides]) < 0:
+        raise RefusedError("holds a tensor with a negative offset, size or stride")
+    size = 1
+    for n in shape:
+        size *= n
+    last = offset + sum((n - 1) * stride for n, stride in zip(shape, strides, strict=True))
+    if max(size, *shape, 0) > held.size or (size and last >= held.size):
+        raise RefusedError("holds a tensor that reaches outside its storage")
+    return Tensor(held, offset, tuple(shape), tuple(strides))
+
+
+MARK = Name("(")  # a place on the stack, no value: compared by identity
+LITERALS = {
+    "NONE": None,
+    "NEWTRUE": True,
+    "NEWFALSE": False,
+}
+CONSTANTS = "BININT BININT1 BININT2 LONG1 BINFLOAT BINUNICODE SHORT_BINUNICODE".split()
+IGNORED = {"PROTO", "FRAME"}
+
+
+class Machine:
+    """The stack machine. `run(data)` returns the value that the program leaves; raises RefusedError and ValueError."""
+
+    def __init__(self):
+        self.stack: list[Any] = []
+        self.memo: dict[int, Any] = {}
+
+    def run(self, data: bytes) -> Any:
+        for opcode, argument, _ in pickletools.genops(data):
+            name = opcode.name
+            if name == "STOP":
+                if len(self.stack) != 1:
+                    raise RefusedError("leaves several values")
+                return self.pop()
+            if name in LITERALS:
+                self.stack.append(LITERALS[name])
+            elif name in CONSTANTS:
+                self.stack.append(argument)
+            elif name not in IGNORED:
+                step = STEPS.get(name)
+                if step is None:
+                    raise RefusedError(f"uses {name}, which no plain value needs")
+                step(self, argument)
+        raise RefusedError("has no end")
+
+    def pop(self, kind: type = object) -> Any:
+        if not self.stack or self.stack[-1] is MARK or not isinstance(self.stack[-1], kind):
+            raise RefusedError("takes a value from the stack that is not there")
+        return self.stack.pop()
+
+    def top(self, kind: type) -> Any:
+        if not self.stack or not isinstance(self.stack[-1], kind):
+            raise RefusedError("changes something that is no list or dictionary of its own")
+        return self.stack[-1]
+
+    def pop_to_mark(self) -> list[Any]:
+        for i in range(len(self.stack) - 1, -1, -1):
+            if self.stack[i] is MARK:
+                items = self.stack[i + 1 :]
+                del self.stack[i:]
+                return items
+        raise RefusedError("takes values from the stack that are not there")
+
+    def put(self, key: int | None) -> None:
+        value = self.pop()
+        self.stack.append(value)
+        self.memo[len(self.memo) if key is None else key] = value
+
+    def get(self, key: int) -> None:
+        if key not in self.memo:
+            raise RefusedError("recalls a value that it never stored")
+        self.stack.append(self.memo[key])
+
+    def name(self, text: str) -> None:
+        if text not in GLOBALS:
+            raise RefusedError(f"names {text[:60]!r}, which is nothing that a tensor needs")
+        self.stack.append(Name(text))
+
+    def reduce(self) -> None:
+        args, made = self.pop(tuple), self.pop(Name)
+        if made.text == "collections OrderedDict" and not args:
+            self.stack.append({})
+        elif made.text == "torch._utils _rebuild_tensor_v2":
+            self.stack.append(tensor(args))
+        else:
+            raise RefusedError(f"calls {made.text!r}")
+
+    def build(self) -> None:
+        """Drop the state of a dictionary: a state dict carries the versions of its modules there."""
+        self.pop(dict)
+        self.top(dict)
+
+    def set_items(self, items: list[Any]) -> None:
+        target = self.top(dict)
+        if len(items) % 2:
+            raise RefusedError("sets a key without a value")
+        for key, value in zip(items[::2], items[1::2], strict=True):
+            if not isinstance(key, str | int):  # the hash of a tuple can take for ever
+                raise RefusedError("holds a dictionary with a key that is neither text nor number")
+            target[key] = value
+
+
+STEPS: dict[str, Callable[[Machine, Any], Any]] = {
+    "MARK": lambda m, _: m.stack.append(MARK),
+    "POP": lambda m, _: m.pop(),
+    "EMPTY_DICT": lambda m, _: m.stack.append({}),
+    "EMPTY_LIST": lambda m, _: m.stack.append([]),
+    "EMPTY_TUPLE": lambda m, _: m.stack.append(()),
+    "TUPLE": lambda m, _: m.stack.append(tuple(m.pop_to_mark())),
+    "TUPLE1": lambda m, _: m.stack.append((m.pop(),)),
+    "TUPLE2": lambda m, _: m.stack.append((m.pop(), m.pop())[::-1]),
+    "TUPLE3": lambda m, _: m.stack.append((m.pop(), m.pop(), m.pop())[::-1]),
+    "BINPUT": Machine.put,
+    "LONG_BINPUT": Machine.put,
+    "MEMOIZE": Machine.put,
+    "BINGET": Machine.get,
+    "LONG_BINGET": Machine.get,
+    "GLOBAL": Machine.name,
+    "STACK_GLOBAL": lambda m, _: m.name(" ".join((m.pop(str), m.pop(str))[::-1])),
+    "REDUCE": lambda m, _: m.reduce(),
+    "BUILD": lambda m, _: m.build(),
+    "BINPERSID": lambda m, _: m.stack.append(storage(m.pop())),
+    "APPEND": lambda m, _: (lambda value: m.top(list).append(value))(m.pop()),
+    "APPENDS": lambda m, _: (lambda values: m.top(list).extend(values))(m.pop_to_mark()),
+    "SETITEM": lambda m, _: m.set_items([m.pop(), m.pop()][::-1]),
+    "SETITEMS": lambda m, _: m.set_items(m.pop_to_mark()),
+}
+
+
+def loads(data: bytes, where: str) -> Any:
+    """Return the value of a pickle of up to MAX_PICKLE_BYTES bytes.
+
+    Raises CheckpointError, saying `where`, for a damaged pickle and for one that holds more than values and tensors.
+    """
+    if len(data) > MAX_PICKLE_BYTES:
+        raise CheckpointError(f"{where} has a pickle of {len(data):,} bytes, and {MAX_PICKLE_BYTES:,} are read", CURE)
+    try:
+        return Machine().run(data)
+    except RefusedError as error:
+        raise CheckpointError(f"{where} is refused: its pickle {error}", CURE) from None
+    except (ValueError, UnicodeError, struct.error, OverflowError) as error:  # what genops raises for torn bytes
+        raise CheckpointError(f"{where} is damaged: its pickle cannot be read ({str(error)[:80]})", CURE) from None
+
+
+@dataclass(frozen=True)
+class TorchCheckpoint:
+    """An open checkpoint: `content` is its value, whose tensors `numpy` reads while the file is open."""
+
+    content: Any
+    archive: Archive
+
+    def numpy(self, value: Any) -> Any:
+        """Return a tensor as a contiguous array of its shape (bfloat16 as float32); any other value as it is.
+
+        Raises CheckpointError where the storage's entry is missing, damaged or of another size.
+        """
+        if not isinstance(value, Tensor):
+            return value
+        held = value.storage
+        wide = held.dtype == "bfloat16"
+        dtype = np.dtype("<u2" if wide else held.dtype)
+        data = self.archive.read(f"data/{held.key}")
+        if len(data) != held.size * dtype.itemsize:
+            told = f"its storage {held.key[:20]!r} has {len(data):,} bytes, not {held.size:,} x {dtype.itemsize}"
+            raise CheckpointError(f"{self.archive.path} is damaged: {told}", CURE)
+        flat = np.frombuffer(data, dtype)
+        if not flat.size or 0 in value.shape:
+            return np.zeros(value.shape, np.float32 if wide else dtype)
+        strides = [stride * dtype.itemsize for stride in value.strides]
+        view = np.lib.stride_tricks.as_strided(flat[value.offset :], value.shape, strides, writeable=False)
+        if wide:
+            return np.array((view.astype(np.uint32) << 16).view(np.float32), order="C")
+        return np.array(view, dtype.newbyteorder("="), order="C")
+
+
+@contextmanager
+def open_checkpoint(path: Path) -> Iterator[TorchCheckpoint]:
+    """Open a file of `torch.save` (1.6 or newer). Raises CheckpointError; runs nothing of what the file holds."""
+    with open_archive(path) as archive:
+        if "byteorder" in archive and archive.read("byteorder", limit=16) != b"little":
+            raise CheckpointError(f"{path} was saved on a big-endian machine", "Save it again on another one")
+        yield TorchCheckpoint(loads(archive.read("data.pkl", MAX_PICKLE_BYTES), str(path)), archive)

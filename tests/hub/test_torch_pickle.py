@@ -1,0 +1,444 @@
+"""torch_pickle and archive: tensors and plain values come back; hostile files run nothing and allocate little."""
+
+import io
+import os
+import pickle
+import struct
+import tracemalloc
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hub_models import random_model, save_nanogpt
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from torch_writer import ORDERED_DICT, STOP, Raw, Writer, archive, checkpoint, rebuild, scalar
+
+from gatsby_mlx.errors import CheckpointError
+from gatsby_mlx.hub import torch_pickle
+from gatsby_mlx.hub.torch_pickle import Tensor, open_checkpoint
+
+PROTO = b"\x80\x02"
+LITTLE = 16 << 20  # bytes that a refusal may allocate: an opcode of one byte makes at most a dictionary of 64
+
+plain = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats(allow_nan=False) | st.text(max_size=20),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.lists(inner, max_size=4).map(tuple)
+        | st.dictionaries(st.text(max_size=5) | st.integers(), inner, max_size=4)
+    ),
+    max_leaves=20,
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(plain, st.integers(2, 5))
+def test_plain_values_come_back(value, protocol):
+    assert torch_pickle.loads(PROTO + Writer().value(value) + STOP, "it") == value
+    assert torch_pickle.loads(pickle.dumps(value, protocol), "it") == value
+
+
+@pytest.mark.parametrize("dtype", ["<f4", "<f2", "<f8", "<i8"])
+@pytest.mark.parametrize(
+    "view", [lambda a: a, lambda a: a.T, lambda a: a[1:2, 2].reshape(()), lambda a: a.reshape(2, 3, 2)]
+)
+def test_tensor_comes_back_with_its_strides(tmp_path, dtype, view):
+    array = view(np.arange(12).reshape(4, 3).astype(dtype))
+    path = checkpoint(tmp_path / "c.pt", lambda _: {"t": array, "s": np.array(2.5)})
+    with open_checkpoint(path) as found:
+        back = found.numpy(found.content["t"])
+        assert found.numpy(found.content["s"]) == 2.5
+        assert found.numpy("as it is") == "as it is"
+    np.testing.assert_array_equal(back, array)
+    assert back.dtype == array.dtype
+    assert back.flags.c_contiguous
+
+
+def test_views_with_offset_and_bfloat16_come_back(tmp_path):
+    numbers = np.arange(20, dtype=np.float32)
+    halves = (numbers.view(np.uint32) >> 16).astype(np.uint16)
+
+    def build(writer):
+        writer.storages += [numbers.tobytes(), halves.tobytes()]
+        view = {"size": 20, "offset": 3, "shape": (2, 4), "strides": (8, 2)}
+        return {
+            "view": Raw(rebuild(kind="torch\nFloatStorage", key="0", **view)),
+            "half": Raw(rebuild(kind="torch\nBFloat16Storage", key="1", **view)),
+        }
+
+    with open_checkpoint(checkpoint(tmp_path / "c.pt", build)) as found:
+        want = np.array([[3, 5, 7, 9], [11, 13, 15, 17]], np.float32)
+        for name in ("view", "half"):
+            np.testing.assert_array_equal(found.numpy(found.content[name]), want)
+
+
+def refused(path: Path, told: str = "") -> str:
+    """Read a file whole, tensors too; return the one line it gets, having checked that little was allocated."""
+    tracemalloc.start()
+    try:
+        with pytest.raises(CheckpointError) as caught, open_checkpoint(path) as found:
+            for value in found.content.values() if isinstance(found.content, dict) else [found.content]:
+                found.numpy(value)
+        assert tracemalloc.get_traced_memory()[1] < LITTLE + 2 * path.stat().st_size
+    finally:
+        tracemalloc.stop()
+    line = caught.value.line()
+    assert told in line, line
+    assert "\n" not in line
+    assert len(line) < 500
+    return line
+
+
+class Call:
+    """What pickle turns into a call."""
+
+    def __init__(self, function, *args):
+        self.call = function, args
+
+    def __reduce__(self):
+        return self.call
+
+
+class WithState:
+    """What pickle turns into a BUILD: Python's own machine would call `__setstate__`."""
+
+    def __init__(self, folder: str):
+        self.folder = folder
+
+    def __setstate__(self, state):
+        os.mkdir(state["folder"])
+
+
+@pytest.mark.parametrize("protocol", range(6))
+@pytest.mark.parametrize("kind", ["call", "state"])
+def test_pickle_that_runs_code_in_python_runs_none_here(tmp_path, protocol, kind):
+    made = tmp_path / "made"
+    hostile = Call(os.mkdir, str(made)) if kind == "call" else WithState(str(made))
+    pickled = pickle.dumps({"model": hostile, "model_args": {}}, protocol)
+    (tmp_path / "c.pt").write_bytes(archive(pickled))
+    refused(tmp_path / "c.pt")
+    assert not made.exists()
+    pickle.loads(pickled)
+    assert made.exists(), "the pickle is a hostile one"
+
+
+def _bomb(levels: int) -> bytes:
+    """Return a pickle of lists in lists, ten of each in the next: 10**levels in a few bytes."""
+    return b"]q\0" + b"".join(b"](" + b"h%c" % i * 10 + b"eq%c" % (i + 1) for i in range(levels))
+
+
+HOSTILE = {
+    "os.system": (b"cos\nsystem\n(S'id'\ntR.", "nothing that a tensor needs"),
+    "eval, protocol 0": (b"c__builtin__\neval\n(S'1'\ntR.", "__builtin__ eval"),
+    "eval, protocol 4": (pickle.dumps(Call(eval, "1"), 4), "builtins eval"),
+    "STACK_GLOBAL of two parts": (b"\x80\x04\x8c\x05posix\x8c\x06system\x93.", "'posix system'"),
+    "dotted name": (b"\x80\x04\x8c\x0bcollections\x8c\x14OrderedDict.__init__\x93.", "OrderedDict.__init__"),
+    "INST": (b"(S'id'\nios\nsystem\n.", "uses"),
+    "OBJ": (b"(cos\nsystem\nS'id'\no.", "nothing that a tensor needs"),
+    "NEWOBJ": (PROTO + b"ccollections\nOrderedDict\n)\x81.", "NEWOBJ"),
+    "EXT1": (PROTO + b"\x82\x01.", "EXT1"),
+    "PERSID": (b"Pfile\n.", "PERSID"),
+    "BUILD on a name": (PROTO + b"ctorch._utils\n_rebuild_tensor_v2\n}b.", "changes something"),
+    "BUILD on a tensor": (
+        PROTO + rebuild("torch\nFloatStorage", "0", 4, 0, (4,), (1,)) + b"}b.",
+        "changes something",
+    ),
+    "BUILD with a slot state": (PROTO + b"}N}\x86b.", "from the stack"),
+    "OrderedDict of arguments": (PROTO + b"ccollections\nOrderedDict\n](e\x85R.", "calls"),
+    "a call of a value": (PROTO + b"}}\x85R.", "from the stack"),
+    "a call of a storage class": (PROTO + b"ctorch\nFloatStorage\nM\xff\xff\x85R.", "calls"),
+    "a storage of another name": (PROTO + b"ctorch\nLazyStorage\n.", "LazyStorage"),
+    "a reference to a file": (PROTO + scalar("/etc/passwd") + b"Q.", "no storage"),
+    "no end": (PROTO + b"}", "cannot be read"),
+    "nothing": (b"", "cannot be read"),
+    "several values": (PROTO + b"}}.", "several values"),
+    "no value": (PROTO + b".", "several values"),
+    "the mark as a value": (PROTO + b"(.", "from the stack"),
+    "more pops than values": (PROTO + b"00.", "from the stack"),
+    "a memo that is empty": (PROTO + b"h\x05.", "never stored"),
+    "a key that is a tuple": (PROTO + b"}N\x85Ns.", "neither text nor number"),
+    "a key that hashes for ever": (PROTO + b")" + b"q\0h\0\x86" * 200 + b"q\1}h\1Ns.", "neither text nor number"),
+    "a key without a value": (PROTO + b"}(Nu.", "without a value"),
+    "items of a tuple": (PROTO + b")Na.", "changes something"),
+    "a large memo": (PROTO + b"}r\xff\xff\xff\x7f" + b"}.", "several values"),
+    "a string longer than the file": (PROTO + b"X\xff\xff\xff\x7fa.", "cannot be read"),
+    "bytes longer than memory": (b"\x80\x05\x96" + struct.pack("<Q", 2**62) + b"a.", "cannot be read"),
+    "a number of many digits": (b"L" + b"9" * 100_000 + b"L\n.", "cannot be read"),
+    "ten to the ninth lists": (PROTO + _bomb(9) + b".", "several values"),
+    "too long": (PROTO + b"]" * (1 << 19) + b".", "bytes"),
+    "many dictionaries": (PROTO + b"}" * (1 << 17) + b".", "several values"),
+    "nested deep": (PROTO + b"N" + b"\x85" * 50_000, "cannot be read"),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_pickle_runs_nothing(tmp_path, name):
+    pickled, told = HOSTILE[name]
+    (tmp_path / "c.pt").write_bytes(archive(pickled))
+    refused(tmp_path / "c.pt", told)
+
+
+SOUND = {"kind": "torch\nFloatStorage", "key": "0", "size": 16, "offset": 0, "shape": (4, 4), "strides": (4, 1)}
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"offset": 1}, "outside its storage"),
+        ({"offset": -1}, "negative"),
+        ({"offset": 2**62}, "outside its storage"),
+        ({"offset": None}, "something else than a storage"),
+        ({"offset": True}, "something else than a storage"),
+        ({"strides": (5, 1)}, "outside its storage"),
+        ({"strides": (4, -1)}, "negative"),
+        ({"strides": (2**70, 1)}, "outside its storage"),
+        ({"strides": (4,)}, "do not fit"),
+        ({"strides": (4, 1.0)}, "do not fit"),
+        ({"strides": "41"}, "do not fit"),
+        ({"shape": (2**40, 2**40), "strides": (0, 0)}, "outside its storage"),
+        ({"shape": (16, 16), "strides": (1, 0)}, "outside its storage"),
+        ({"shape": (0, 2**62)}, "outside its storage"),
+        ({"shape": (-4, 4)}, "negative"),
+        ({"shape": (1,) * 9, "strides": (1,) * 9}, "do not fit"),
+        ({"size": 2**60}, "bytes"),
+        ({"size": 15}, "outside its storage"),
+        ({"size": 17}, "bytes"),
+        ({"size": -1}, "no kind, name or size"),
+        ({"size": 16.0}, "no kind, name or size"),
+        ({"key": "1"}, "no entry"),
+        ({"key": "../version"}, "no entry"),
+        ({"key": 0}, "no kind, name or size"),
+        ({"kind": "collections\nOrderedDict"}, "no kind, name or size"),
+        ({"kind": "torch\nDoubleStorage"}, "bytes"),
+    ],
+    ids=str,
+)
+def test_hostile_tensor_is_refused(tmp_path, changes, told):
+    def build(writer):
+        writer.storages.append(np.arange(16, dtype=np.float32).tobytes())
+        return {"t": Raw(rebuild(**{**SOUND, **changes}))}
+
+    refused(checkpoint(tmp_path / "c.pt", build), told)
+
+
+def test_tensor_of_wrong_arguments_is_refused(tmp_path):
+    for arguments in (b")", b"(NNNNNNt", b"(" + scalar("a") * 6 + b"t", b"}"):
+        pickled = PROTO + b"ctorch._utils\n_rebuild_tensor_v2\n" + arguments + b"R."
+        (tmp_path / "c.pt").write_bytes(archive(pickled))
+        refused(tmp_path / "c.pt")
+
+
+GOOD = PROTO + Writer().value({"a": 1}) + STOP
+
+
+def rezip(**changes) -> bytes:
+    """Return a zip of one entry whose fields in the central directory are changed: by name, an integer."""
+    whole = bytearray(archive(GOOD))
+    at = whole.index(b"PK\1\2")
+    offsets = {"flags": ("<H", 8), "method": ("<H", 10), "crc": ("<I", 16), "packed": ("<I", 20), "size": ("<I", 24)}
+    offsets |= {"names": ("<H", 28), "extra": ("<H", 30), "header": ("<I", 42)}
+    for name, value in changes.items():
+        form, place = offsets[name]
+        struct.pack_into(form, whole, at + place, value)
+    return bytes(whole)
+
+
+def end_record(**changes: int) -> bytes:
+    whole = bytearray(archive(GOOD))
+    at = whole.rindex(b"PK\5\6")
+    for name, value in changes.items():
+        form, place = {"count": ("<H", 10), "size": ("<I", 12), "offset": ("<I", 16)}[name]
+        struct.pack_into(form, whole, at + place, value)
+    return bytes(whole)
+
+
+def overlapping() -> bytes:
+    """Return a zip whose 200 entries are one and the same megabyte, as a zip bomb's are."""
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as file:
+        file.writestr("c/data.pkl", GOOD)
+        file.writestr("c/data/000", bytes(1 << 20))
+        first = file.infolist()[-1]
+        for i in range(1, 200):
+            more = zipfile.ZipInfo(f"c/data/{i:03d}")
+            more.header_offset, more.file_size, more.compress_size = first.header_offset, 1 << 20, 1 << 20
+            more.CRC = first.CRC
+            file.filelist.append(more)
+            file._didModify = True
+    return out.getvalue()
+
+
+def doubled() -> bytes:
+    return archive(GOOD, **{"data.pkm": GOOD}).replace(b"data.pkm", b"data.pkl")
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"", "it is empty"),
+        (b"\x80\x02}.", "not a zip file"),
+        (b"PK\5\6" + bytes(17), "not a zip file"),
+        (archive(GOOD)[:-30], "not a zip file"),
+        (archive(GOOD)[100:], "outside itself"),
+        (archive(GOOD, compression=zipfile.ZIP_DEFLATED), "compressed"),
+        (archive(GOOD, [bytes(1 << 24)], zipfile.ZIP_DEFLATED), "compressed"),
+        (archive(GOOD, [bytes(1 << 20)], zipfile.ZIP_BZIP2), "compressed"),
+        (overlapping(), "lie on one another"),
+        (doubled(), "stands twice"),
+        (archive(GOOD).replace(b"ckpt/data.pkl", b"other/data.pk"), "another folder"),
+        (archive(GOOD, **{"../x": b""}), "no entry"),
+        (archive(GOOD, byteorder=b"big"), "big-endian"),
+        (archive(GOOD, byteorder=bytes(1 << 20)), "limit"),
+        (rezip(flags=1), "encrypted"),
+        (rezip(method=8), "compressed"),
+        (rezip(crc=1), "CRC-32"),
+        (rezip(packed=2**31, size=2**31), "lie on one another"),
+        (rezip(size=2**31), "compressed"),
+        (rezip(header=5), "not where it should be"),
+        (rezip(header=2**31), "outside itself"),
+        (rezip(header=2**32 - 1), "zip64 field is missing"),
+        (rezip(names=0xFFFF), "torn"),
+        (rezip(extra=0xFFFF), "torn"),
+        (end_record(count=60_000), "60,000 entries"),
+        (end_record(count=9), "torn"),
+        (end_record(count=0), "no entry"),
+        (end_record(count=0xFFFF), "zip64 record is missing"),
+        (end_record(size=2**31), "2,147,483,648 bytes"),
+        (end_record(offset=2**31), "outside itself"),
+        (end_record(offset=0), "torn"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_hostile_archive_is_refused(tmp_path, content, told):
+    if told == "no entry" and b"../x" in content:
+        content = content.replace(b"data.pkl", b"data.pkx")
+    (tmp_path / "c.pt").write_bytes(content)
+    refused(tmp_path / "c.pt", told)
+
+
+def test_zip64_is_read(tmp_path):
+    """With sizes in the zip64 field, as torch.save writes archives of more than 4 GB."""
+    whole = bytearray(archive(GOOD))
+    at = whole.index(b"PK\1\2")
+    size, name = struct.unpack_from("<I", whole, at + 24)[0], 46 + len("ckpt/data.pkl")
+    struct.pack_into("<II", whole, at + 20, 2**32 - 1, 2**32 - 1)
+    struct.pack_into("<H", whole, at + 30, 20 + 8)
+    extra = struct.pack("<HHI", 0xCAFE, 4, 0) + struct.pack("<HHQQ", 1, 16, size, size)
+    whole[at + name : at + name] = extra
+    end = whole.rindex(b"PK\5\6")
+    count, length, offset = struct.unpack_from("<HII", whole, end + 10)
+    record = struct.pack("<4sQHHIIQQQQ", b"PK\6\6", 44, 45, 45, 0, 0, count, count, length + len(extra), offset)
+    locator = struct.pack("<4sIQI", b"PK\6\7", 0, end, 1)
+    struct.pack_into("<HHII", whole, end + 8, 0xFFFF, 0xFFFF, 2**32 - 1, 2**32 - 1)
+    whole[end:end] = record + locator
+    (tmp_path / "c.pt").write_bytes(whole)
+    with open_checkpoint(tmp_path / "c.pt") as found:
+        assert found.content == {"a": 1}
+
+
+def test_what_zipfile_finds_sound_is_read(tmp_path):
+    """Entries written to a stream carry their sizes behind them (flag 8), as torch.save's do."""
+
+    class Stream(io.RawIOBase):
+        def __init__(self):
+            self.out = bytearray()
+
+        def writable(self):
+            return True
+
+        def write(self, data):
+            self.out += bytes(data)
+            return len(data)
+
+    stream = Stream()
+    with zipfile.ZipFile(stream, "w") as file:
+        file.writestr("c/data.pkl", GOOD)
+    assert zipfile.ZipFile(io.BytesIO(stream.out)).infolist()[0].flag_bits & 8
+    (tmp_path / "c.pt").write_bytes(stream.out)
+    with open_checkpoint(tmp_path / "c.pt") as found:
+        assert found.content == {"a": 1}
+
+
+def read_all(path: Path) -> None:
+    """Read a file whole; anything but a CheckpointError passes through."""
+    try:
+        with open_checkpoint(path) as found:
+            held = [found.content]
+            for value in held[:1_000]:
+                if isinstance(value, dict):
+                    held += value.values()
+                elif isinstance(value, Tensor):
+                    assert found.numpy(value).size <= value.storage.size
+    except CheckpointError as error:
+        assert len(error.line()) < 600
+
+
+fuzzed = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+OPCODES = st.sampled_from([bytes([b]) for b in b"()]}tusaebRQq.0N\x85\x86\x87\x88\x93\x94h"]) | st.sampled_from(
+    [
+        b"ctorch._utils\n_rebuild_tensor_v2\n",
+        b"ctorch\nFloatStorage\n",
+        b"cos\nsystem\n",
+        ORDERED_DICT,
+        rebuild(**SOUND),
+        *map(scalar, ("storage", "0", "cpu", 0, 4, 16, 2**40, -1, 0.5)),
+    ]
+)
+
+
+@fuzzed
+@given(st.lists(OPCODES, max_size=40))
+@example([rebuild(**SOUND)])
+def test_any_sequence_of_opcodes_is_read_or_refused(tmp_path, opcodes):
+    (tmp_path / "c.pt").write_bytes(archive(PROTO + b"".join(opcodes) + STOP, [bytes(64)]))
+    read_all(tmp_path / "c.pt")
+
+
+@fuzzed
+@given(st.binary(max_size=200))
+def test_any_bytes_as_a_pickle_are_read_or_refused(tmp_path, data):
+    (tmp_path / "c.pt").write_bytes(archive(data))
+    read_all(tmp_path / "c.pt")
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> bytes:
+    path = tmp_path_factory.mktemp("whole") / "ckpt.pt"
+    return save_nanogpt(path, random_model(gelu="erf", n_layer=1, n_embd=8, block_size=8)).read_bytes()
+
+
+@fuzzed
+@given(st.data())
+def test_any_damage_to_a_checkpoint_is_read_or_refused(tmp_path, whole, data):
+    changed = bytearray(whole)
+    for _ in range(data.draw(st.integers(1, 4))):
+        at = data.draw(st.integers(0, len(changed) - 1))
+        kind = data.draw(st.sampled_from(["byte", "cut", "insert", "word"]))
+        if kind == "byte":
+            changed[at] = data.draw(st.integers(0, 255))
+        elif kind == "word":
+            changed[at : at + 4] = data.draw(st.sampled_from([b"\xff" * 4, bytes(4), b"\0\0\0\x80"]))
+        elif kind == "insert":
+            changed[at:at] = data.draw(st.binary(max_size=8))
+        else:
+            del changed[at : at + data.draw(st.integers(1, 64))]
+    (tmp_path / "c.pt").write_bytes(changed)
+    read_all(tmp_path / "c.pt")
+
+
+@fuzzed
+@given(st.data())
+def test_any_damage_to_a_pickle_is_read_or_refused(tmp_path, whole, data):
+    """The same, with the CRC made right again, so that the damage reaches the interpreter."""
+    at = whole.index(b"\x80\x02")
+    entry = zipfile.ZipFile(io.BytesIO(whole)).getinfo("ckpt/data.pkl")
+    changed = bytearray(whole)
+    for _ in range(data.draw(st.integers(1, 3))):
+        changed[at + data.draw(st.integers(0, entry.file_size - 1))] = data.draw(st.integers(0, 255))
+    crc = struct.pack("<I", zlib.crc32(changed[at : at + entry.file_size]))
+    changed = changed.replace(struct.pack("<I", entry.CRC), crc)
+    (tmp_path / "c.pt").write_bytes(changed)
+    read_all(tmp_path / "c.pt")
