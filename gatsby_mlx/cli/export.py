@@ -62,13 +62,15 @@ def command(model, kind, out, dtype, quantize, allow_drift, n_topics) -> None:
 
 def dials(prepared, n_topics: int) -> str:
     """Return the dial of a model and of what its stored weights stand for, on the same topics and seeds, as a table."""
-    from gatsby_mlx.cli.dial import progress_line
-    from gatsby_mlx.evaluation.dial import DialConfig, default_topics, sweep
+    from gatsby_mlx.cli.evaluating import progress_line
+    from gatsby_mlx.evaluation.dial import measure
+    from gatsby_mlx.evaluation.stories import Plan, tell
+    from gatsby_mlx.evaluation.topics import default_topics
 
-    config = DialConfig(default_topics(n_topics), seeds=1)
+    plan = Plan(default_topics(n_topics), seeds=1)
     rows = []
     for label, model in (("before", prepared.ready.model), ("after", prepared.measured)):
-        dial = sweep(model, prepared.ready.tokenizer, config, progress_line()).dial
+        dial = measure(tell(model, prepared.ready.tokenizer, plan, progress=progress_line()).stories)
         ended = sum(level.ended for level in dial.levels) / len(dial.levels)
         means = [f"{mean:.2f}" for mean in dial.means]
         rows.append([label, *means, f"{dial.spearman:.2f}", f"{100 * ended:.0f}%"])
