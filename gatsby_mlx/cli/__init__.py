@@ -21,6 +21,7 @@ COMMANDS = {
     "train": ("train", "Train a model on a corpus."),
     "dial": ("dial", "Measure what the dial does to a model's stories."),
     "corpus": ("corpus", "Look at a corpus."),
+    "bench": ("bench", "Measure MLX against PyTorch on this machine."),
     "doctor": ("doctor", "Say what this machine has and what slows it down."),
 }
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import mlx.core as mx
 import numpy as np
-from mlx.utils import tree_map, tree_unflatten
+from mlx.utils import tree_unflatten
 
 from gatsby_mlx import device, files
 from gatsby_mlx.config import GPTConfig, TrainConfig
@@ -111,15 +111,7 @@ class Run:
         return [b for b, n in zip(batches, before[:-1], strict=True) if n < self.config.eval_chars]
 
     def _build_update(self):
-        state = [self.model.state, self.optimizer.state]
-
-        def update(gradients, n_targets):
-            gradients = tree_map(lambda g: g / n_targets, gradients)
-            gradients, norm = optimizers.clip(gradients, self.config.grad_clip)
-            self.optimizer.update(self.model, gradients)
-            return norm
-
-        return mx.compile(update, inputs=state, outputs=state) if device.compile_works() else update
+        return optimizers.updater(self.model, self.optimizer, self.config.grad_clip, device.compile_works())
 
     @property
     def best_folder(self) -> Path:
