@@ -122,14 +122,13 @@ def rows(content: dict[str, Any]) -> list[list[str]]:
 
 
 def _row(result: dict[str, Any]) -> list[str]:
-    share = _shares(result)
-    memory = result.get("peak_ratio")
+    share, memory = _shares(result), result.get("peak_ratio")
     return [
         result["name"],
         result["unit"],
         figure(result["mlx"]["median"]),
         figure(result["torch"]["median"]) if result.get("torch") else "",
-        interval(result["ratio"] or result.get("over_near")) if result["ratio"] else "",
+        interval(result["ratio"]) if result["ratio"] else "",
         share,
         f"{memory:.2f}" if memory else "",
     ]

@@ -108,7 +108,7 @@ class MlxHalf:
         _, gradients = self.workers.gradients(self.model.trainable_parameters(), batch)
         logits = self.model.eval()(mx.array(self.ids[0]))
         self.model.train()
-        arrays = {f"g.{k}": np.array(v) / self.work.chars for k, v in flat(gradients).items()}
+        arrays: dict[str, Any] = {f"g.{k}": np.array(v) / self.work.chars for k, v in flat(gradients).items()}
         np.savez(out, logits=np.array(logits), **arrays)
         self.step = 0
         return {}

@@ -105,9 +105,9 @@ def turns(bench: Bench, ask: Callable[[Side], dict[str, Any]], pairs: int, told:
     return answers
 
 
-def result(suite: str, name: str, unit: str, values: dict[str, Sequence[float]], higher: bool = True, **more) -> dict:
+def result(suite: str, name: str, unit: str, values: dict[str, list[float]], higher: bool = True, **more) -> dict:
     """Return one result from each half's values, pair by pair."""
-    ours, theirs = values["mlx"], values.get("torch")
+    ours, theirs = values["mlx"], values.get("torch", [])
     both = (ours, theirs) if higher else (theirs, ours)
     return {
         "suite": suite,
