@@ -17,36 +17,44 @@ ROOT = Path(__file__).resolve().parents[2]
 
 # A tiny preset, then the command itself: what `mlx.launch -n N gatsby train` runs in each process.
 PROGRAM = """
-import sys
+import contextlib, os, sys
 from gatsby_mlx import config
 from gatsby_mlx.config import GPTConfig, Preset, TrainConfig
 config.PRESETS["pocket"] = Preset(
     "pocket",
     GPTConfig(n_layer=1, n_head=2, n_embd=32, block_size=256),
-    TrainConfig(lr=1e-3, max_chars=30_000, warmup_chars=2_000, batch_chars=2_048, micro_chars=512,
-                eval_every_chars=10_000, eval_chars=4_000),
+    TrainConfig(lr=1e-3, max_chars=14_000, warmup_chars=2_000, batch_chars=2_048, micro_chars=512,
+                eval_every_chars=6_000, eval_chars=4_000),
 )
-from gatsby_mlx.cli import run
+from gatsby_mlx.cli import run, train
+
+class Stop:  # in the place of Ctrl-C, at a step that does not depend on the machine's speed
+    asked = 0
+    def __bool__(self):
+        self.asked += 1
+        return self.asked > int(os.environ.get("STOP_AFTER", 10**9))
+
+train.interrupts = lambda: contextlib.nullcontext(Stop())
 sys.argv[0] = "gatsby"
 run()
 """
 
 
-def launch(n: int, folder: Path, *options: str) -> subprocess.Popen[str]:
+def launch(n: int, folder: Path, *options: str, **variables: str) -> subprocess.Popen[str]:
     program = folder / "program.py"
     program.write_text(PROGRAM)
     port = str(20_000 + os.getpid() % 20_000)
     launcher = str(Path(sys.executable).with_name("mlx.launch"))
     started = [launcher, "-n", str(n), "--backend", "ring", "-p", port]
     command = [*started, "--python", sys.executable, str(program), "train", "--preset", "pocket", *options]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), **variables}
     return subprocess.Popen(
         command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
 
 
 def finish(process: subprocess.Popen[str]) -> str:
-    out, _ = process.communicate(timeout=240)
+    out, _ = process.communicate(timeout=500)
     return out
 
 
@@ -91,19 +99,15 @@ def test_the_curve_does_not_depend_on_the_number_of_processes(tmp_path):
         assert out.count("stories to learn") == 1, out  # one of them speaks
         curves.append(losses(tmp_path / f"run{n}"))
     assert [row[:2] for row in curves[0]] == [row[:2] for row in curves[1]]
-    assert len(curves[0]) > 15
+    assert len(curves[0]) > 7
     assert [row[2] for row in curves[0]] == pytest.approx([row[2] for row in curves[1]], rel=2e-4)
 
 
 @pytest.mark.slow
 def test_a_run_goes_on_with_another_number_of_processes(tmp_path):
     finish(launch(1, tmp_path, "--out", "whole"))
-    stopped = launch(2, tmp_path, "--out", "parts")
-    while not (tmp_path / "parts/metrics.jsonl").exists() or len(losses(tmp_path / "parts")) < 8:
-        time.sleep(0.05)
-    stopped.send_signal(signal.SIGINT)
-    finish(stopped)
-    assert len(losses(tmp_path / "parts")) < len(losses(tmp_path / "whole"))
+    out = finish(launch(2, tmp_path, "--out", "parts", STOP_AFTER="3"))
+    assert [row[1] for row in losses(tmp_path / "parts") if row[0] == "train"] == [1, 2, 3], out
     out = finish(launch(1, tmp_path, "--out", "parts", "--resume"))
     ours, whole = losses(tmp_path / "parts"), losses(tmp_path / "whole")
     assert [row[:2] for row in ours] == [row[:2] for row in whole], out
@@ -115,10 +119,11 @@ def test_a_dead_process_ends_the_run_and_leaves_the_checkpoint_sound(tmp_path):
     from gatsby_mlx.model import checkpoint
 
     running = launch(2, tmp_path, "--out", "run", "--max-chars", "3000000")
-    while not (tmp_path / "run/metrics.jsonl").exists() or len(losses(tmp_path / "run")) < 8:
+    while not (tmp_path / "run/metrics.jsonl").exists() or len(losses(tmp_path / "run")) < 3:
         time.sleep(0.05)
-    children = [int(pid) for pid in Path(f"/proc/{running.pid}/task/{running.pid}/children").read_text().split()]
-    os.kill(children[-1], signal.SIGKILL)
+    tasks = Path(f"/proc/{running.pid}/task").iterdir()
+    children = [pid for task in tasks for pid in (task / "children").read_text().split()]
+    os.kill(int(children[-1]), signal.SIGKILL)
     out = finish(running)
-    assert running.returncode != 0, out
+    assert "exited with code -9" in out, out  # mlx.launch ends the others and says why; its own code is 0
     assert checkpoint.load(tmp_path / "run/last").info["preset"] == "pocket"
