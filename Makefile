@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-all lint format clean
+.PHONY: demo test test-all bench bench-extra lint format clean
 
 demo: $(STAMP)
 	$(BIN)/gatsby demo
@@ -12,8 +12,19 @@ demo: $(STAMP)
 test: $(STAMP)
 	$(BIN)/pytest -q $(PYTEST_ARGS)
 
-test-all: $(STAMP) lint
+test-all: $(STAMP) bench-extra lint
 	$(BIN)/pytest -q -m "not network" $(PYTEST_ARGS)
+
+bench: $(STAMP)
+	$(BIN)/gatsby bench all
+
+# PyTorch, for the rival's half of the bench and the tests that need it. On Linux without a GPU, name the small build:
+# make bench-extra TORCH="torch==2.13.0"
+TORCH ?= --editable .[bench]
+bench-extra: $(VENV)/.bench
+$(VENV)/.bench: $(STAMP)
+	$(BIN)/python -c "import torch" 2>/dev/null || $(BIN)/python -m pip install --quiet $(TORCH)
+	@touch $@
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -5,10 +5,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import gatsby_mlx.model  # noqa: F401  a fast BLAS first
+
+# isort: split
 import mlx.core as mx
 import numpy as np
 
-import gatsby_mlx.model  # noqa: F401  a fast BLAS first
 from gatsby_mlx import device
 from gatsby_mlx.bench import work
 from gatsby_mlx.bench.side import resident_peak_bytes

@@ -2,7 +2,7 @@
 
 >>> work = TrainWork()
 >>> round(train_flops(work.model) / 1e6)  # a character of a training step, forward and backward
-79
+71
 """
 
 from dataclasses import asdict, dataclass, field
