@@ -1,5 +1,6 @@
 """Two plots: how a step's speed grows with its size, and how many times as fast MLX is, machine by machine."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -50,7 +51,8 @@ def growth(results: Sequence[dict[str, Any]], axis: str, path: Path) -> None:
         axes.set_yscale("log")
         sizes = sorted({r["work"][axis] for r in train})
         axes.set_xticks(sizes, [str(size) for size in sizes])
-        axes.minorticks_off()
+        axes.set_ylim(axes.get_ylim()[0] / 1.1, axes.get_ylim()[1] * 1.3)  # room for the legend
+        _ticks(axes, "y")
         _dress(axes, c, "microseconds for a character of training", AXES[axis])
         _legend(axes, c, "best")
 
@@ -76,9 +78,7 @@ def ratios(documents: Sequence[dict[str, Any]], path: Path) -> None:
         axes.set_xscale("log")
         axes.set_yticks(range(len(names)), [_short(name) for name in reversed(names)], fontsize=6.5)
         axes.set_ylim(-0.6 - 0.18 * len(documents), len(names) - 0.4)
-        ticks = [t for t in (0.25, 0.5, 1, 2, 5, 10, 20, 50, 100, 200) if axes.get_xlim()[0] <= t <= axes.get_xlim()[1]]
-        axes.set_xticks(ticks, [f"{t:g}" for t in ticks])
-        axes.minorticks_off()
+        _ticks(axes, "x")
         _dress(axes, c, "MLX over PyTorch, with 95% intervals", "times as good")
         axes.grid(axis="x", color=c.grid, linewidth=0.7)
         _legend(axes, c, "best")
@@ -86,5 +86,16 @@ def ratios(documents: Sequence[dict[str, Any]], path: Path) -> None:
     _plot("bench-ratios", paint, "How many times as good as PyTorch MLX is, result by result.", path)
 
 
+def _ticks(axes: "Axes", which: str) -> None:
+    """Label a logarithmic axis at 1, 2, 3, 5 and 7 times the powers of ten that are in view."""
+    low, high = axes.get_xlim() if which == "x" else axes.get_ylim()
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)))
+    found = [m * 10.0**e for e in powers for m in (1, 2, 3, 5, 7) if low <= m * 10.0**e <= high]
+    axis = axes.xaxis if which == "x" else axes.yaxis
+    axis.set_ticks(found, [f"{t:g}" for t in found])
+    axis.set_ticks([], minor=True)
+
+
 def _short(name: str) -> str:
+    name = name.replace(", float32", "")
     return name if len(name) <= 34 else f"{name[:33].rstrip()}…"

@@ -185,7 +185,8 @@ def show(files, plot) -> None:
 
 def training_jobs(preset: str, batches, contexts, dtype: str, dropouts: str) -> list:
     """Return a piece of work for each dropout, batch and context."""
-    from gatsby_mlx.bench.work import TrainWork
+    from gatsby_mlx import device
+    from gatsby_mlx.bench.work import TrainWork, check_fits
 
     try:
         shares = [float(part) for part in dropouts.split(",")]
@@ -193,9 +194,10 @@ def training_jobs(preset: str, batches, contexts, dtype: str, dropouts: str) -> 
         raise click.UsageError(f"--dropout is a number or several with commas, not {dropouts!r}") from None
     model = PRESETS[preset].model
     model = changed(model, block_size=max(model.block_size, *contexts))
-    return [
-        TrainWork(changed(model, dropout=share), b, t, dtype) for share in shares for b in batches for t in contexts
-    ]
+    jobs = [TrainWork(changed(model, dropout=share), b, t, dtype) for share in shares for b in batches for t in contexts]
+    for job in jobs:
+        check_fits(job, device.memory_bytes()["available"])
+    return jobs
 
 
 def measure(

@@ -59,7 +59,8 @@ def test_a_half_that_dies_is_told_of():
 @pytest.mark.parametrize(("version", "told"), [("", "cannot be imported"), ("2.1.0", "too old")])
 def test_pytorch_missing_or_too_old_is_one_line_with_its_cure(version, told, tmp_path):
     (tmp_path / "torch.py").write_text(f"__version__ = {version!r}" if version else "raise ImportError('no torch')")
-    program = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); from gatsby_mlx.bench.side import main; main('torch')"
+    first = f"import sys; sys.path.insert(0, {str(tmp_path)!r})"
+    program = f"{first}\nfrom gatsby_mlx.bench import side; side.main('torch')"
     asked = json.dumps({"do": "hello"}) + "\n"
     ran = subprocess.run([sys.executable, "-c", program], input=asked, capture_output=True, text=True, check=True)
     answer = json.loads(ran.stdout)
@@ -81,7 +82,8 @@ def test_peak_memory_can_be_set_back():
 def test_both_halves_compute_the_same_and_are_measured_in_turn(changes):
     config = replace(SHAPE, n_layer=2, **changes)
     job = TrainWork(replace(config, dropout=0.1), 4, 128)
-    with suites.opened(Settings(pairs=2, turn_s=0.1, device="cpu", against="torch"), config, lambda line: None) as bench:
+    settings = Settings(pairs=2, turn_s=0.1, device="cpu", against="torch")
+    with suites.opened(settings, config, lambda line: None) as bench:
         (result,) = suites.train(bench, [job])
         told = suites.decode(bench, (4,), 24)
     for name, limit in suites.LIMITS.items():

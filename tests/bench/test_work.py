@@ -54,4 +54,3 @@ def test_a_batch_that_does_not_fit_is_refused_with_one_that_does():
     with pytest.raises(UsageError, match="GB") as error:
         work.check_fits(job, 10**6)
     assert "smaller" in error.value.cure
-
