@@ -194,7 +194,8 @@ def training_jobs(preset: str, batches, contexts, dtype: str, dropouts: str) -> 
         raise click.UsageError(f"--dropout is a number or several with commas, not {dropouts!r}") from None
     model = PRESETS[preset].model
     model = changed(model, block_size=max(model.block_size, *contexts))
-    jobs = [TrainWork(changed(model, dropout=share), b, t, dtype) for share in shares for b in batches for t in contexts]
+    models = [changed(model, dropout=share) for share in shares]
+    jobs = [TrainWork(m, b, t, dtype) for m in models for b in batches for t in contexts]
     for job in jobs:
         check_fits(job, device.memory_bytes()["available"])
     return jobs
