@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 TOOLS := $(VENV)/.tools
 TORCH := $(VENV)/.torch
 
-.PHONY: demo test test-all lint format clean
+.PHONY: demo test test-all bench lint format clean
 
 demo: $(STAMP)
 	$(BIN)/gatsby demo
@@ -16,6 +16,9 @@ test: $(TOOLS)
 
 test-all: $(TORCH) lint
 	$(BIN)/pytest -q -m "not network" $(PYTEST_ARGS)
+
+bench: $(TORCH)
+	$(BIN)/gatsby bench all
 
 lint: $(TOOLS)
 	$(BIN)/ruff check .

@@ -427,6 +427,23 @@ def test_machine_reports_what_json_can_hold():
 
 
 @linux
+def test_settings_that_hold_openblas_back_are_advised_against(monkeypatch):
+    from gatsby_mlx.device import doctor
+
+    report = {"platform": {}, "device": {"kind": "cpu"}, "compiler": {"works": True}}
+    report |= {"measured_gflop_s": {"high": 100.0}}
+    used = blas.Blas("numpy", "OpenBLAS", "/x", "OpenBLAS 0.3.31 DYNAMIC_ARCH Haswell MAX_THREADS=64", 2)
+    monkeypatch.setenv("OPENBLAS_CORETYPE", "Haswell")
+    monkeypatch.delenv("OPENBLAS_L2_SIZE", raising=False)
+    for flags, advised in (("fpu avx2 avx512f", True), ("fpu avx2", False)):
+        monkeypatch.setattr(doctor.Path, "read_text", lambda self, flags=flags: f"flags : {flags}")
+        lines = doctor.advice(report, used)
+        assert any("unset OPENBLAS_CORETYPE" in line for line in lines) == advised, lines
+    monkeypatch.delenv("OPENBLAS_CORETYPE")
+    assert doctor.advice(report, used) == []
+
+
+@linux
 def test_machine_advises_where_something_is_slow():
     code = "import json; from gatsby_mlx import device; print(json.dumps(device.machine()))"
     report = finish(start(code, GATSBY_BLAS="off", PATH=""))

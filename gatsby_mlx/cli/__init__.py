@@ -30,6 +30,7 @@ COMMANDS = {
     "import": ("import_", "Bring a PyTorch checkpoint of nanoGPT into our form."),
     "export": ("export", "Write a model in a form that other libraries run."),
     "checkpoint": ("checkpoint", "List, show, verify and remove checkpoints."),
+    "bench": ("bench", "Measure MLX against PyTorch on this machine."),
     "doctor": ("doctor", "Say what this machine has and what slows it down."),
 }
 

@@ -36,21 +36,27 @@ def command(ctx, preset, corpus, out, max_chars, lr, dropout, seed, resume) -> N
     Examples:
       gatsby train --preset pocket --corpus stories
       gatsby train --preset story --out runs/story --resume
+      mlx.launch -n 2 gatsby train --preset story
     """
     from gatsby_mlx import shipped
     from gatsby_mlx.config import changed
     from gatsby_mlx.config import preset as find_preset
     from gatsby_mlx.corpus.load import load
     from gatsby_mlx.training.loop import Run, check_out
+    from gatsby_mlx.training.ranks import Ranks
 
     chosen = find_preset(preset)
     training = changed(chosen.training, max_chars=max_chars, lr=lr, seed=seed)
     model = changed(chosen.model, dropout=dropout)
     out = out or RUNS / preset
-    check_out(out, resume)
-    run = Run(load(corpus or shipped.corpus()), model, training, out, preset)
+    ranks = Ranks()
+    if ranks.first:
+        check_out(out, resume)
+    run = Run(load(corpus or shipped.corpus()), model, training, out, preset, ranks)
     if resume:
         run.resume()
+    if not ranks.first:  # the first process writes and speaks for all
+        ctx.exit(130 if train_silently(run) else 0)
     click.echo(describe(run), err=True)
     stopped = train_with_status(run)
     best = run.progress
@@ -103,7 +109,15 @@ def train_with_status(run) -> bool:
                 status.clear()
                 click.echo(evaluation_line(event), err=True)
     status.clear()
-    return bool(stopped)
+    return run.progress.chars < run.config.max_chars
+
+
+def train_silently(run) -> bool:
+    """Run to the end as one of several processes; return whether Ctrl-C, here or in another, stopped it."""
+    with interrupts() as stopped:
+        for _ in run.events(lambda: bool(stopped)):
+            pass
+    return run.progress.chars < run.config.max_chars
 
 
 def evaluation_line(event) -> str:

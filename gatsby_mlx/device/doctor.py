@@ -1,9 +1,11 @@
 """What `gatsby doctor` reports: the machine as MLX sees it, measured where a figure is worth more than a name."""
 
+import os
 import platform
 import sys
 import time
 from dataclasses import asdict
+from pathlib import Path
 
 from gatsby_mlx.device.blas import CURE, Blas, prepare, processors
 from gatsby_mlx.device.compiler import CURE as COMPILER_CURE
@@ -13,6 +15,7 @@ from gatsby_mlx.device.memory import command_output, memory_bytes
 SIZE = (2048, 384, 1536)  # m, n, k of the measured product: a feed-forward layer of the `story` preset
 SMALL = (256, 384, 512)
 BUDGET_S = 0.6
+OPENBLAS_LIMITS = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
 SLOW_GFLOP_S = 20.0  # the reference BLAS reaches 5; one core with AVX2 and OpenBLAS 80
 
 
@@ -94,6 +97,16 @@ def measure_gflop_s() -> dict:
     }
 
 
+def _has_more_than(version: str) -> bool:
+    """Whether this processor has AVX-512 and OpenBLAS, by its own word, uses a kernel from before it."""
+    try:
+        flags = set(Path("/proc/cpuinfo").read_text().split())
+    except OSError:
+        return False
+    older = ("Haswell", "Zen", "Sandybridge", "Nehalem", "Prescott", "Core2", "Generic")
+    return "avx512f" in flags and any(name.lower() in version.lower() for name in older)
+
+
 def advice(report: dict, blas: Blas) -> list[str]:
     """Return one line for each thing that is slow and can be mended, with the command that mends it."""
     lines = []
@@ -112,6 +125,10 @@ def advice(report: dict, blas: Blas) -> list[str]:
             "apt-get install libopenblas0-pthread" if "without threads" in blas.note else "unset OPENBLAS_NUM_THREADS"
         )
         lines.append(f"BLAS uses 1 of {processors()} processors; {mend}")
+    held = [f"{name}={os.environ[name]}" for name in OPENBLAS_LIMITS if os.environ.get(name)]
+    if held and "OpenBLAS" in blas.name and _has_more_than(blas.version):
+        names = " ".join(name for name in OPENBLAS_LIMITS if os.environ.get(name))
+        lines.append(f"{' and '.join(held)} hold OpenBLAS to less than this processor has; unset {names}")
     if not report["compiler"]["works"]:
         lines.append(f"{report['compiler']['note']}: steps run uncompiled or fail; {COMPILER_CURE}")
     return lines

@@ -22,13 +22,21 @@ WAVES_RMS = 0.1
 GELU = {"tanh": ops.gelu_tanh, "erf": ops.gelu_erf}
 
 
+class Dropout(nn.Dropout):
+    """MLX's dropout with the mask that suits the device."""
+
+    def __call__(self, x: mx.array) -> mx.array:
+        share = self._p_1
+        return x if share == 1 or not self.training else x * ops.keep(x.shape, share) * (1 / share)
+
+
 class CausalSelfAttention(nn.Module):
     def __init__(self, config: GPTConfig):
         super().__init__()
         self.n_head = config.n_head
         self.c_attn = nn.Linear(config.n_embd, 3 * config.n_embd, bias=config.bias)
         self.c_proj = nn.Linear(config.n_embd, config.n_embd, bias=config.bias)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.attention_dropout = config.dropout
 
     def __call__(self, x: mx.array, cache=None) -> mx.array:
@@ -47,7 +55,7 @@ class MLP(nn.Module):
         super().__init__()
         self.c_fc = nn.Linear(config.n_embd, 4 * config.n_embd, bias=config.bias)
         self.c_proj = nn.Linear(4 * config.n_embd, config.n_embd, bias=config.bias)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.gelu = GELU[config.gelu]
 
     def __call__(self, x: mx.array) -> mx.array:
@@ -90,7 +98,7 @@ class GPT(nn.Module):
         self.config = config
         self.wte = nn.Embedding(config.vocab_size, config.n_embd)
         self.wpe = nn.Embedding(config.block_size, config.n_embd)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.h = [Block(config) for _ in range(config.n_layer)]
         self.ln_f = nn.LayerNorm(config.n_embd, LAYER_NORM_EPS, bias=config.bias)
         self.update(tree_map_with_path(self._initial, self.parameters()))

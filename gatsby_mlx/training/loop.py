@@ -8,6 +8,7 @@ so far: thirty stories can be lucky, and a lucky dial on stories that are not ye
 
 import json
 import math
+import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
@@ -16,7 +17,7 @@ from typing import Any
 
 import mlx.core as mx
 import numpy as np
-from mlx.utils import tree_map, tree_unflatten
+from mlx.utils import tree_unflatten
 
 from gatsby_mlx import device, files
 from gatsby_mlx.config import GPTConfig, TrainConfig
@@ -26,6 +27,7 @@ from gatsby_mlx.model import checkpoint
 from gatsby_mlx.model.gpt import GPT, flat
 from gatsby_mlx.tokenizer import CharTokenizer
 from gatsby_mlx.training import optimizer as optimizers
+from gatsby_mlx.training.ranks import Ranks
 from gatsby_mlx.training.rows import MicroBatch, Split, StoryRows, WindowRows, split
 from gatsby_mlx.training.small_dial import SmallDial
 from gatsby_mlx.training.swap import Swapper
@@ -35,6 +37,7 @@ SAVE_EVERY_S = 60.0
 MICRO_SEEDS = 1 << 20  # dropout's seed is this times the run's seed, plus the micro-batch's number
 DIAL_LOSS = 1.05  # a checkpoint is kept for its dial while its loss is at most this times the best
 LN2 = math.log(2)
+SAME = "Give every process the same command and the same corpus"
 
 
 @dataclass(frozen=True)
@@ -90,9 +93,21 @@ class Progress:
 
 
 class Run:
-    """A training run in a folder. `events()` drives it; `model` is the model being trained."""
+    """A training run in a folder. `events()` drives it; `model` is the model being trained.
 
-    def __init__(self, corpus: Corpus, model: GPTConfig, config: TrainConfig, out: Path, name: str = "run"):
+    With several processes (`ranks`) each makes its own Run of the same things, and drives it.
+    """
+
+    def __init__(
+        self,
+        corpus: Corpus,
+        model: GPTConfig,
+        config: TrainConfig,
+        out: Path,
+        name: str = "run",
+        ranks: Ranks | None = None,
+    ):
+        self.ranks = ranks or Ranks()
         self.tokenizer = CharTokenizer(corpus.alphabet)
         self.model_config = replace(model, vocab_size=len(self.tokenizer))
         self.config, self.out, self.name, self.corpus = config, out, name, corpus
@@ -134,15 +149,7 @@ class Run:
         return [b for b, n in zip(batches, before[:-1], strict=True) if n < self.config.eval_chars]
 
     def _build_update(self):
-        state = [self.model.state, self.optimizer.state]
-
-        def update(gradients, n_targets):
-            gradients = tree_map(lambda g: g / n_targets, gradients)
-            gradients, norm = optimizers.clip(gradients, self.config.grad_clip)
-            self.optimizer.update(self.model, gradients)
-            return norm
-
-        return mx.compile(update, inputs=state, outputs=state) if device.compile_works() else update
+        return optimizers.updater(self.model, self.optimizer, self.config.grad_clip, device.compile_works())
 
     @property
     def best_folder(self) -> Path:
@@ -154,10 +161,18 @@ class Run:
         return "loss" if self.validation else "story loss"
 
     def resume(self) -> None:
-        """Take up `last/`: weights, optimiser and place. Raises CheckpointError if it is not of this very run."""
-        files.recover_folder(self.out / "last")
-        files.read_folder(checkpoint.resolve(self.out / "last"), self._resume)
-        self._cut_metrics()
+        """Take up `last/`: weights, optimiser and place. Raises CheckpointError if it is not of this very run.
+
+        Among several processes the first one reads it for all; their number may have changed.
+        """
+        if self.ranks.first:
+            files.recover_folder(self.out / "last")
+            files.read_folder(checkpoint.resolve(self.out / "last"), self._resume)
+            self._cut_metrics()
+        self.progress = Progress(**self.ranks.told(asdict(self.progress)))
+        self.model.update(self.ranks.from_first(self.model.parameters()))
+        self.optimizer.state = self.ranks.from_first(self.optimizer.state)
+        self._update = self._build_update()
 
     def _resume(self, folder: Path) -> None:
         state = checkpoint.read_json(folder / "state.json")
@@ -178,7 +193,6 @@ class Run:
             else:
                 self.optimizer.state = loaded
         self.progress = progress
-        self._update = self._build_update()
 
     def _identity(self) -> dict[str, Any]:
         """Return what has to agree for a resumed run to be the same run, as JSON gives it back."""
@@ -204,12 +218,15 @@ class Run:
         The untrained model is saved first, so that a run killed at any moment can be resumed. Raises TrainingError at
         a loss or weights that are not finite, before they are saved; OutputError when the disk is full.
         """
+        if self.ranks.told(self._identity()) != self._identity():
+            raise TrainingError("This process has another corpus or other options than the first one", SAME)
         if not (self.out / "last").exists():
             self._save("last")
+        metrics = self.out / "metrics.jsonl" if self.ranks.first else Path(os.devnull)
         with (
-            files.output_errors(str(self.out / "metrics.jsonl")),
-            (self.out / "metrics.jsonl").open("a", buffering=1) as log,
-            Workers(self.model_config) as workers,
+            files.output_errors(str(metrics)),
+            metrics.open("a", buffering=1) as log,
+            Workers(self.model_config, max(1, device.n_workers() // self.ranks.local)) as workers,
         ):
             for event in self._events(workers, should_stop):
                 log.write(json.dumps(_plain(asdict(event))) + "\n")
@@ -218,7 +235,7 @@ class Run:
     def _events(self, workers: Workers, should_stop: Callable[[], bool]) -> Iterator[Step | Evaluation]:
         p, c = self.progress, self.config
         begun = time.monotonic() - p.seconds
-        while p.chars < c.max_chars and not should_stop():
+        while p.chars < c.max_chars and not self.ranks.any(should_stop()):
             due = p.chars // c.eval_every_chars
             step = self._step(workers, begun)
             yield step
@@ -239,9 +256,11 @@ class Run:
         n = sum(b.n_targets for _, b in batches)
         n_story = sum(float(b.story.sum()) for _, b in batches)
         lr = optimizers.learning_rate(c, p.chars)
-        sums, gradients = workers.gradients(self.model.trainable_parameters(), batches)
+        own = workers.gradients(self.model.trainable_parameters(), self.ranks.share(batches))
+        sums, gradients = self.ranks.average(*own)
+        sums = sums * self.ranks.size
         optimizers.set_learning_rate(self.optimizer, lr, c.muon_ratio)
-        norm = self._update(gradients, mx.array(float(n)))
+        norm = self._update(gradients, mx.array(n / self.ranks.size))
         mx.eval(self.model.state, self.optimizer.state, norm)
         loss, story = float(sums[0]) / n, float(sums[1]) / n_story if n_story else math.nan
         p.step, p.chars, p.micro = p.step + 1, p.chars + n, p.micro + n_micro
@@ -289,6 +308,8 @@ class Run:
         return TrainingError(told, cure)
 
     def _save(self, name: str, evaluation: Evaluation | None = None) -> None:
+        if not self.ranks.first:
+            return
         if not all(bool(mx.isfinite(v).all()) for v in self.model.named().values()):
             raise self._not_finite("value of a weight")
         info = {

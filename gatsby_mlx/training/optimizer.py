@@ -3,6 +3,7 @@
 import math
 
 import mlx.core as mx
+import mlx.nn as nn
 import mlx.optimizers as optim
 from mlx.utils import tree_map
 
@@ -100,3 +101,19 @@ def clip(gradients, max_norm: float):
     norm = mx.sqrt(sum((mx.square(g).sum() for g in flat(gradients).values()), mx.array(0.0)))
     scale = mx.minimum(max_norm / (norm + 1e-6), 1.0)
     return tree_map(lambda g: g * scale, gradients), norm
+
+
+def updater(model: nn.Module, optimizer: optim.Optimizer, max_norm: float, compiled: bool):
+    """Return update(gradients, n): apply gradients summed over `n` (0-d) targets, clipped; it returns their norm.
+
+    Build it anew when the optimiser's state has been replaced, since a compiled one holds on to the arrays it was
+    traced with.
+    """
+    state = [model.state, optimizer.state]
+
+    def update(gradients, n_targets):
+        gradients, norm = clip(tree_map(lambda g: g / n_targets, gradients), max_norm)
+        optimizer.update(model, gradients)
+        return norm
+
+    return mx.compile(update, inputs=state, outputs=state) if compiled else update

@@ -26,15 +26,17 @@ _building = threading.Lock()
 class Worker:
     """Traced loss and gradient for one thread. Parameters come in with each call; its model is only the structure."""
 
-    def __init__(self, config: GPTConfig, compiled: bool):
+    def __init__(self, config: GPTConfig, compiled: bool, dtype: mx.Dtype = mx.float32):
         self.model = GPT(config)
-        self.compiled = compiled
+        self.compiled, self.dtype = compiled, dtype
         self._traced: dict[bool, Any] = {}
 
     def _sums(self, parameters, ids, targets, weights, story) -> mx.array:
         """Return [loss, story loss], each summed over its targets, in nats."""
+        if self.dtype != mx.float32:  # the masters stay in float32, and so do their gradients
+            parameters = tree_map(lambda p: p.astype(self.dtype), parameters)
         self.model.update(parameters)
-        losses = nn.losses.cross_entropy(self.model(ids), targets)  # [B, T]
+        losses = nn.losses.cross_entropy(self.model(ids).astype(mx.float32), targets)  # [B, T]
         return mx.stack([(losses * weights).sum(), (losses * story).sum()])
 
     def _function(self, training: bool):
@@ -95,10 +97,10 @@ def _arrays(batch: MicroBatch) -> list[mx.array]:
 
 
 class Workers:
-    """`n` workers; a context manager, since threads and BLAS settings have to be put back."""
+    """`n` workers that compute in `dtype`; a context manager, since threads and BLAS settings have to be put back."""
 
-    def __init__(self, config: GPTConfig, n: int | None = None):
-        self.config = config
+    def __init__(self, config: GPTConfig, n: int | None = None, dtype: str = "float32"):
+        self.config, self.dtype = config, getattr(mx, dtype)
         self.n = device.n_workers() if n is None else n
         n_threads = self.n if self.n > 1 else 0
         self._threads = [ThreadPoolExecutor(1, f"worker-{i}", _StreamsOfThread) for i in range(n_threads)]
@@ -111,7 +113,7 @@ class Workers:
             if self._threads:
                 self._workers = [t.submit(self._start, compiled).result() for t in self._threads]  # one after another
             else:
-                self._workers = [Worker(self.config, compiled)]
+                self._workers = [Worker(self.config, compiled, self.dtype)]
         except BaseException:
             self.__exit__()
             raise
@@ -121,7 +123,7 @@ class Workers:
         """Make a worker in its own thread, and its stream with it: two threads that do so at once can mix theirs up."""
         with self._in_stream():
             mx.eval(mx.zeros(1) + 1)
-            return Worker(self.config, compiled)
+            return Worker(self.config, compiled, self.dtype)
 
     def _in_stream(self) -> mx.StreamContext:
         return mx.stream(self._stream or mx.default_device())

@@ -85,6 +85,30 @@ def test_attention_does_not_see_the_future():
     assert bool((changed[:, :, :150] == ops.causal_attention(q, k, v)[:, :, :150]).all())
 
 
+def test_the_mask_keeps_its_share_and_no_pattern():
+    mx.random.seed(7)
+    share, n = 0.8, 1 << 20
+    masks = np.stack([np.array(ops.keep((1024, 1024), share)).ravel() for _ in range(4)]).astype(np.float64)
+    noise = math.sqrt(share * (1 - share) / n)  # of a mean over n draws
+    assert np.abs(masks.mean(axis=1) - share).max() < 5 * noise
+    centred = (masks - share) / math.sqrt(share * (1 - share))
+    for lag in (1, 2, 3, 64, 1024):
+        assert abs((centred[0, lag:] * centred[0, :-lag]).mean()) < 5 / math.sqrt(n), lag
+    for other in centred[1:]:  # each call draws anew
+        assert abs((centred[0] * other).mean()) < 5 / math.sqrt(n)
+    columns = masks[0].reshape(1024, 1024).mean(axis=0)
+    assert columns.std() == pytest.approx(math.sqrt(share * (1 - share) / 1024), rel=0.1)
+
+
+def test_the_mask_follows_the_seed():
+    def drawn(seed: int) -> mx.array:
+        mx.random.seed(seed)
+        return ops.keep((64, 64), 0.5)
+
+    assert (drawn(1) == drawn(1)).all()
+    assert not (drawn(1) == drawn(2)).all()
+
+
 def test_attention_dropout_is_unbiased():
     q, k, v = qkv(140)
     mx.random.seed(3)

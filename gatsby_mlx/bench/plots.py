@@ -1,0 +1,101 @@
+"""Two plots: how a step's speed grows with its size, and how many times as fast MLX is, machine by machine."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gatsby_mlx.bench import timing
+from gatsby_mlx.errors import UsageError
+from gatsby_mlx.evaluation.plots import Colours, _dress, _legend, _plot
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+MARKS = {"mlx": "o", "torch": "s"}
+NAMES = {"mlx": "MLX", "torch": "PyTorch"}
+AXES = {"context": "characters in a row", "batch": "rows in a step"}
+MACHINE_MARKS = "osD^vP"
+
+
+def draw(documents: Sequence[dict[str, Any]], path: Path) -> None:
+    """Write the plot that suits these documents: growth where one document measured several sizes, else ratios."""
+    if len(documents) == 1 and (axis := growing(documents[0]["results"])):
+        growth(documents[0]["results"], axis, path)
+    else:
+        ratios(documents, path)
+
+
+def growing(results: Sequence[dict[str, Any]]) -> str:
+    """Return what differs among the training results, "context" or "batch"; "" when nothing does."""
+    works = [r["work"] for r in results if r["suite"] == "train"]
+    return next((axis for axis in ("context", "batch") if len({w[axis] for w in works}) > 1), "")
+
+
+def growth(results: Sequence[dict[str, Any]], axis: str, path: Path) -> None:
+    """Plot the time of a character against `axis` on logarithms, each half with its slope and its share of the peak."""
+    train = [r for r in results if r["suite"] == "train"]
+
+    def paint(axes: "Axes", c: Colours) -> None:
+        for half, colour in (("mlx", c.light), ("torch", c.ink)):
+            own = [r for r in train if r.get(half)]
+            if not own:
+                continue
+            x = [r["work"][axis] for r in own]
+            y = [1e6 / r[half]["median"] for r in own]
+            share = max(100 * r["gflop_s"][half] / r["matmul_gflop_s"] for r in own)
+            p = timing.slope(x, y) or 0.0
+            label = f"{NAMES[half]}: slope {p:+.2f}, up to {share:.0f}% of the peak"
+            axes.plot(x, y, f"-{MARKS[half]}", color=colour, linewidth=1.6, markersize=5, label=label)
+        axes.set_xscale("log", base=2)
+        axes.set_yscale("log")
+        sizes = sorted({r["work"][axis] for r in train})
+        axes.set_xticks(sizes, [str(size) for size in sizes])
+        axes.set_ylim(axes.get_ylim()[0] / 1.1, axes.get_ylim()[1] * 1.3)  # room for the legend
+        _ticks(axes, "y")
+        _dress(axes, c, "microseconds for a character of training", AXES[axis])
+        _legend(axes, c, "best")
+
+    _plot("bench-growth", paint, f"Time of a training character by {axis}, MLX and PyTorch.", path)
+
+
+def ratios(documents: Sequence[dict[str, Any]], path: Path) -> None:
+    """Plot each ratio with its interval, one line a result and one mark a machine. Raises UsageError without one."""
+    names = list(dict.fromkeys(r["name"] for d in documents for r in d["results"] if r.get("ratio")))
+    if not names:
+        raise UsageError("There is no ratio to plot: nothing was measured against PyTorch", "Leave --plot out")
+
+    def paint(axes: "Axes", c: Colours) -> None:
+        for k, document in enumerate(documents):
+            own = [(names.index(r["name"]), r["ratio"]) for r in document["results"] if r.get("ratio")]
+            at = [len(names) - 1 - i - 0.18 * k for i, _ in own]
+            middle = [ratio["median"] for _, ratio in own]
+            ends = [[r["median"] - r["low"] for _, r in own], [r["high"] - r["median"] for _, r in own]]
+            mark, colour = MACHINE_MARKS[k % len(MACHINE_MARKS)], c.light if k == 0 else c.ink
+            label = document["machine"]["chip"][:40]
+            axes.errorbar(middle, at, xerr=ends, fmt=mark, color=colour, markersize=5, capsize=3, label=label)
+        axes.axvline(1, color=c.soft, linewidth=0.8)
+        axes.set_xscale("log")
+        axes.set_yticks(range(len(names)), [_short(name) for name in reversed(names)], fontsize=6.5)
+        axes.set_ylim(-0.6 - 0.18 * len(documents), len(names) - 0.4)
+        _ticks(axes, "x")
+        _dress(axes, c, "MLX over PyTorch, with 95% intervals", "times as good")
+        axes.grid(axis="x", color=c.grid, linewidth=0.7)
+        _legend(axes, c, "best")
+
+    _plot("bench-ratios", paint, "How many times as good as PyTorch MLX is, result by result.", path)
+
+
+def _ticks(axes: "Axes", which: str) -> None:
+    """Label a logarithmic axis at 1, 2, 3, 5 and 7 times the powers of ten that are in view."""
+    low, high = axes.get_xlim() if which == "x" else axes.get_ylim()
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)))
+    found = [m * 10.0**e for e in powers for m in (1, 2, 3, 5, 7) if low <= m * 10.0**e <= high]
+    axis = axes.xaxis if which == "x" else axes.yaxis
+    axis.set_ticks(found, [f"{t:g}" for t in found])
+    axis.set_ticks([], minor=True)
+
+
+def _short(name: str) -> str:
+    name = name.replace(", float32", "")
+    return name if len(name) <= 34 else f"{name[:33].rstrip()}…"

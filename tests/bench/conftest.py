@@ -1,0 +1,44 @@
+"""A small bench document, as a run leaves it."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from gatsby_mlx.bench import document, suites
+from gatsby_mlx.bench.work import Settings, TrainWork, plain
+from gatsby_mlx.config import GPTConfig
+
+
+def trained(context: int, ours: list[float], theirs: list[float] | None) -> dict:
+    """Return a training result with these speeds."""
+    job = TrainWork(GPTConfig(block_size=1024), 4, context)
+    values = {"mlx": ours, **({"torch": theirs} if theirs else {})}
+    shares = {half: own[0] / 50 for half, own in values.items()}
+    return suites.result(
+        "train",
+        job.name,
+        "characters/s",
+        values,
+        work=plain(job),
+        gflop_s=shares,
+        matmul_gflop_s=200.0,
+        peak_ratio=0.8 if theirs else None,
+    )
+
+
+@pytest.fixture
+def content() -> dict:
+    told = {"device": "cpu", "versions": {"mlx": "0.32.4", "torch": "2.13.0"}}
+    results = [
+        trained(256, [1500.0, 1600, 1550, 1500, 1600, 1550], [1000.0, 1000, 1000, 1000, 1000, 1000]),
+        trained(512, [1200.0, 1210, 1190, 1200, 1210, 1190], [1000.0, 1000, 1000, 1000, 1000, 1000]),
+    ]
+    return document.build(results, {"mlx": told, "torch": told}, Settings(), "gatsby bench train")
+
+
+@pytest.fixture
+def saved(content, tmp_path) -> Path:
+    path = tmp_path / "bench.json"
+    path.write_text(json.dumps(content))
+    return path

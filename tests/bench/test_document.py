@@ -1,0 +1,72 @@
+"""document: it holds what a reader needs and nothing private, a table shows it, and strangers are refused."""
+
+import json
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+from gatsby_mlx.bench import document, plots, suites
+from gatsby_mlx.cli.bench import render
+from gatsby_mlx.errors import GatsbyError, UsageError
+
+
+def test_it_survives_json_and_tells_nothing_of_the_owner(content, saved, monkeypatch):
+    assert document.read(saved) == content
+    text = json.dumps(content)
+    for private in (socket.gethostname(), os.environ.get("USER", "\0"), str(Path.home()) + "/", str(Path.cwd())):
+        assert private not in text
+    assert content["machine"]["processors"] >= 1 and content["machine"]["chip"]
+
+
+def test_settings_of_the_blas_are_recorded(monkeypatch):
+    monkeypatch.setenv("OPENBLAS_CORETYPE", "Haswell")
+    monkeypatch.setenv("SECRET_TOKEN", "hidden")
+    told = document.machine()["environment"]
+    assert told["OPENBLAS_CORETYPE"] == "Haswell" and "SECRET_TOKEN" not in told
+
+
+def test_table_shows_medians_ratio_and_share(content):
+    shown = render(content)
+    assert "1,550" in shown and "1.55 [1.5 to 1.6]" in shown and "15% / 10%" in shown and "0.80" in shown
+    assert len({len(line) for line in shown.splitlines()[3:]}) == 1
+
+
+def test_without_a_rival_the_columns_are_left_out(content):
+    for result in content["results"]:
+        result.update(torch=None, ratio=None, peak_ratio=None)
+    shown = render(content)
+    assert "1,550" in shown and "PyTorch" not in shown.splitlines()[1]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [("{", "no JSON"), ("[1]", "schema None"), ('{"schema": "gatsby-mlx/bench/9"}', "bench/9'")],
+)
+def test_what_is_no_document_of_this_schema_is_refused(text, told, tmp_path):
+    (tmp_path / "x.json").write_text(text)
+    with pytest.raises(UsageError, match=told) as error:
+        document.read(tmp_path / "x.json")
+    assert "gatsby bench" in error.value.cure
+    with pytest.raises(GatsbyError, match="cannot be read"):
+        document.read(tmp_path / "absent.json")
+
+
+def test_a_lower_time_is_a_better_ratio():
+    found = suites.result("start", "x", "s", {"mlx": [1.0, 1.0], "torch": [3.0, 3.0]}, higher=False)
+    assert found["ratio"]["median"] == 3
+
+
+def test_plots_are_drawn_for_growth_and_for_ratios(content, tmp_path):
+    for suffix in ("svg", "png"):
+        plots.draw([content], tmp_path / f"growth.{suffix}")
+        plots.draw([content, content], tmp_path / f"ratios.{suffix}")
+    growth, ratios = ((tmp_path / f"{name}.svg").read_text() for name in ("growth", "ratios"))
+    assert "MLX: slope" in growth and "PyTorch: slope" in growth and "of the peak" in growth
+    assert "MLX over PyTorch" in ratios
+    assert plots.growing(content["results"]) == "context" and plots.growing(content["results"][:1]) == ""
+    for result in content["results"]:
+        result["ratio"] = None
+    with pytest.raises(UsageError, match="no ratio"):
+        plots.draw([content, content], tmp_path / "none.svg")
