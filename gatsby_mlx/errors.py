@@ -7,6 +7,7 @@ GatsbyError            exit 1: what happened, why, and the command that mends it
   CheckpointError      exit 1: a checkpoint folder that cannot be used
   OutputError          exit 1: an output folder or disk that cannot be written
   TrainingError        exit 1: a run that cannot go on (non-finite loss, too little data)
+  ExhibitError         exit 1: a page that cannot be served (port in use, address not of this machine)
 """
 
 
@@ -49,4 +50,8 @@ class OutputError(GatsbyError):
 
 
 class TrainingError(GatsbyError):
+    pass
+
+
+class ExhibitError(GatsbyError):
     pass

@@ -20,6 +20,7 @@ COMMANDS = {
     "write": ("write", "Write a corpus of stories."),
     "train": ("train", "Train a model on a corpus."),
     "dial": ("dial", "Measure what the dial does to a model's stories."),
+    "serve": ("serve", "Serve the exhibit: a page on which a visitor turns the dial."),
     "corpus": ("corpus", "Look at a corpus."),
     "doctor": ("doctor", "Say what this machine has and what slows it down."),
 }

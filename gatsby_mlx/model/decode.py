@@ -104,6 +104,17 @@ class _Recorder:
         return mx.fast.scaled_dot_product_attention(q, k, v, scale=q.shape[-1] ** -0.5, mask="causal")
 
 
+class _Glance:
+    """Attention of a few rows to their kept keys and to new ones of their own, which are not kept."""
+
+    def __init__(self, cache: SlotCache, rows: mx.array, n: int, mask: mx.array):
+        self.keys, self.values, self.mask = cache.keys[rows][:, :, :n], cache.values[rows][:, :, :n], mask
+
+    def attend(self, q: mx.array, k: mx.array, v: mx.array) -> mx.array:
+        keys, values = mx.concatenate([self.keys, k], axis=2), mx.concatenate([self.values, v], axis=2)
+        return mx.fast.scaled_dot_product_attention(q, keys, values, scale=q.shape[-1] ** -0.5, mask=self.mask)
+
+
 def _blocks(n: int) -> int:
     """Return `n` positions rounded up to whole blocks."""
     return -(-n // BLOCK) * BLOCK
@@ -139,6 +150,21 @@ class Slots:
     def release(self, row: int) -> None:
         """Take an empty row back to the start, so that it does not hold the others' attention at its length."""
         self.places[row] = -1
+
+    def glance(self, rows: list[int], ids: list[list[int]]) -> mx.array:
+        """Return the logits [R, T, V] that `rows` would have after each of the characters ids [R, T]; nothing is kept.
+
+        Each row needs T free positions.
+        """
+        R, T = len(ids), len(ids[0])
+        places = self.places[rows]
+        n = int(places.max()) + 1
+        kept = np.arange(n)[None, :] <= places[:, None]  # [R, n]
+        new = np.tril(np.ones((T, T), bool))
+        mask = np.concatenate([np.broadcast_to(kept[:, None], (R, T, n)), np.broadcast_to(new, (R, T, T))], axis=2)
+        positions = mx.array((places[:, None] + 1 + np.arange(T)).astype(np.int32))
+        caches = [_Glance(cache, mx.array(rows), n, mx.array(mask)[:, None]) for cache in self.caches]
+        return self.model(mx.array(ids), caches, positions)
 
     def step(self, ids: mx.array) -> mx.array:
         """Feed one character to each row, ids [B]; return the logits [B, V] after it.
