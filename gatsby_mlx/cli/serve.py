@@ -9,7 +9,7 @@ from gatsby_mlx.cli.console import load_model, model_option
 
 @click.command()
 @click.option("--kiosk", is_flag=True, help="For a stand: large, no history, begins anew when nobody is there.")
-@click.option("--idle", type=click.IntRange(5), default=60, show_default=True, help="Seconds until a kiosk begins anew.")
+@click.option("--idle", type=click.IntRange(5), default=60, show_default=True, help="Seconds until it does.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0 takes a free one.")
 @click.option("--batch", type=click.IntRange(5, 256), default=16, show_default=True, help="Stories told at a time.")

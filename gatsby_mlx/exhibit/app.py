@@ -6,7 +6,7 @@
 import asyncio
 import json
 import secrets
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import resources
@@ -23,8 +23,8 @@ from starlette.routing import Route
 from gatsby_mlx import __version__, prime
 from gatsby_mlx.errors import GatsbyError
 from gatsby_mlx.evaluation.topics import default_topics
-from gatsby_mlx.exhibit.engine import Ask, Busy, Engine, News, Stopped, Ticket
-from gatsby_mlx.exhibit.guard import Guard, Refused, answer, own_names, read_json, refusal, take_number, take_text
+from gatsby_mlx.exhibit.engine import Ask, BusyError, Engine, News, StoppedError, Ticket
+from gatsby_mlx.exhibit.guard import Guard, RefusedError, answer, own_names, read_json, refusal, take_number, take_text
 from gatsby_mlx.exhibit.sources import Sources
 from gatsby_mlx.model.checkpoint import Checkpoint
 
@@ -118,7 +118,7 @@ class Exhibit:
         self._only(content, "topic", "green", "seed", "temp", "story", "stream")
         stream = content.get("stream", True)
         if not isinstance(stream, bool):
-            raise Refused(422, "stream is true or false")
+            raise RefusedError(422, "stream is true or false")
         ask = self._ask(content)
         visit = Visit(ask)
         with refusing():
@@ -129,7 +129,7 @@ class Exhibit:
 
     def _only(self, content: dict[str, Any], *names: str) -> None:
         if unknown := [k for k in content if k not in names]:
-            raise Refused(422, f"There is no field {ascii(unknown[0][:40])}", f"There are {', '.join(names)}")
+            raise RefusedError(422, f"There is no field {unknown[0][:40]!a}", f"There are {', '.join(names)}")
 
     def _topic(self, content: dict[str, Any]) -> str:
         with refusing():
@@ -140,10 +140,10 @@ class Exhibit:
         green = content.get("green", 3)
         asked = green if isinstance(green, list) else [green]
         if not 1 <= len(asked) <= len(prime.LEVELS):
-            raise Refused(422, f"green is a level, or a list of 1 to {len(prime.LEVELS)} of them")
+            raise RefusedError(422, f"green is a level, or a list of 1 to {len(prime.LEVELS)} of them")
         levels = [int(take_number({"green": one}, "green", prime.LEVELS[0], prime.LEVELS[-1], 0)) for one in asked]
         if len(set(levels)) != len(levels):
-            raise Refused(422, "green names each level once")
+            raise RefusedError(422, "green names each level once")
         seed = int(take_number(content, "seed", 0, SEED_MAX, secrets.randbelow(1_000_000)))
         temp = float(take_number(content, "temp", 0.0, TEMP_MAX, 0.8))
         return Ask(topic, tuple(levels), seed, temp, take_text(content, "story", self.engine.block_size, ""))
@@ -157,9 +157,8 @@ class Exhibit:
                     yield event("place", {"place": news.place, "ready": self.engine.ready})
                 if news.text or news.light:
                     told = {k: {"text": news.text.get(k, "")} for k in news.text.keys() | news.light.keys()}
-                    for level, readings in news.light.items():
-                        told[level]["light"] = [[n, round(p, 4)] for n, p in readings]
-                    yield event("text", told)
+                    lit = {k: {"light": rounded(readings)} for k, readings in news.light.items()}
+                    yield event("text", {k: told[k] | lit.get(k, {}) for k in sorted(told)})
                 if news.ends:
                     yield event("end", {k: vars(end) for k, end in news.ends.items()})
             if visit.closed:
@@ -177,13 +176,15 @@ class Exhibit:
                 for level, new in news.text.items():
                     text[level] += new
                 for level, new in news.light.items():
-                    readings[level] += [[n, round(p, 4)] for n, p in new]
+                    readings[level] += rounded(new)
                 ends |= news.ends
         finally:
             visit.ticket.cancel()
         if visit.closed:
-            raise Refused(503, "The exhibit is closing")
-        stories = [{"level": k, "story": text[k], **vars(ends[k]), "light": readings[k]} for k in ask.levels]
+            raise RefusedError(503, "The exhibit is closing")
+        stories: list[dict[str, Any]] = [
+            {"level": k, "story": text[k], **vars(ends[k]), "light": readings[k]} for k in ask.levels
+        ]
         return {"topic": ask.topic, "seed": ask.seed, "temp": ask.temp, "model": self.model, "stories": stories}
 
     async def pull(self, request: Request) -> Response:
@@ -209,13 +210,13 @@ def refusing() -> Iterator[None]:
     """Turn what engine and library raise into what a visitor gets."""
     try:
         yield
-    except Busy as error:
+    except BusyError as error:
         told = f"Everyone wants to see the light just now; try again in about {error.retry_after_s} s"
-        raise Refused(503, told, "Wait a moment", retry_after=str(error.retry_after_s)) from None
-    except Stopped as error:
-        raise Refused(503, str(error), "Start it again with: gatsby serve", retry_after="5") from None
+        raise RefusedError(503, told, "Wait a moment", retry_after=str(error.retry_after_s)) from None
+    except StoppedError as error:
+        raise RefusedError(503, str(error), "Start it again with: gatsby serve", retry_after="5") from None
     except GatsbyError as error:
-        raise Refused(422, str(error), error.cure) from None
+        raise RefusedError(422, str(error), error.cure) from None
 
 
 class Visit:
@@ -247,6 +248,10 @@ class Visit:
             yield news
 
 
+def rounded(readings: list[tuple[int, float]]) -> list[list[float]]:
+    return [[n, round(p, 4)] for n, p in readings]
+
+
 def event(name: str, content: Any) -> str:
     """Return one server-sent event (HTML Living Standard, section 9.2): JSON holds no line end that would split it."""
     return f"event: {name}\ndata: {json.dumps(content)}\n\n"
@@ -263,24 +268,30 @@ def application(exhibit: Exhibit) -> Starlette:
     ]
     host = exhibit.settings.host
     guard = Middleware(Guard, own_names(host), host not in ("127.0.0.1", "localhost", "::1"))
-    handlers: dict[Any, Callable[..., Any]] = {Refused: _refused, HTTPException: _http_error, ClientDisconnect: _gone}
-    return Starlette(routes=routes, middleware=[guard], exception_handlers=handlers)
+    handlers: dict[Any, Callable[..., Any]] = {
+        RefusedError: _refused,
+        HTTPException: _http_error,
+        ClientDisconnect: _gone,
+    }
+    made = Starlette(routes=routes, middleware=[guard], exception_handlers=handlers)
+    made.router.redirect_slashes = False
+    return made
 
 
-def _static(content: bytes, kind: str) -> Callable[[Request], Response]:
+def _static(content: bytes, kind: str) -> Callable[[Request], Awaitable[Response]]:
     async def serve(request: Request) -> Response:
         return Response(content, media_type=kind)
 
     return serve
 
 
-async def _refused(request: Request, error: Refused) -> Response:
+async def _refused(request: Request, error: RefusedError) -> Response:
     return refusal(error)
 
 
 async def _http_error(request: Request, error: HTTPException) -> Response:
     known = {404: "There is nothing here", 405: "That is not the way to ask for it"}
-    told = Refused(error.status_code, known.get(error.status_code, str(error.detail)), "See /api")
+    told = RefusedError(error.status_code, known.get(error.status_code, str(error.detail)), "See /api")
     told.headers |= {k.replace("-", "_"): v for k, v in (error.headers or {}).items()}
     return refusal(told)
 

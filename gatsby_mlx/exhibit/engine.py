@@ -1,8 +1,8 @@
 """One batch for all visitors: a thread that tells their stories row by row, and hands each its news.
 
 A visitor asks (`Engine.ask`) and holds a `Ticket`. It waits in a line of bounded length, takes as many rows of the
-batch as it asked levels for, all at once, and leaves them when its stories end or it is cancelled. The thread never waits for
-a reader: what nobody has taken yet is kept, and a story cannot be longer than the context.
+batch as it asked levels for, all at once, and leaves them when its stories end or it is cancelled. The thread never
+waits for a reader: what nobody has taken yet is kept, and a story cannot be longer than the context.
 """
 
 import contextlib
@@ -68,7 +68,7 @@ class News:
     closed: bool = False
 
 
-class Busy(Exception):
+class BusyError(Exception):
     """The line is full; `retry_after_s` is about when a place in it will be free."""
 
     def __init__(self, retry_after_s: int):
@@ -76,7 +76,7 @@ class Busy(Exception):
         self.retry_after_s = retry_after_s
 
 
-class Stopped(Exception):
+class StoppedError(Exception):
     """The engine has been closed, or has failed; `str` says which."""
 
 
@@ -123,6 +123,10 @@ class _Row:
         self.waiting = ""  # line ends that may turn out to be the blank line before the end
         self.n_drawn = 0
         self.begun = time.monotonic()
+
+    @property
+    def written(self) -> str:
+        return self.story + self.waiting
 
 
 class Engine:
@@ -182,7 +186,8 @@ class Engine:
     def ask(self, ask: Ask, wake: Callable[[], None]) -> Ticket:
         """Put a visitor in line; `wake` is called, in the engine's thread, whenever there is news.
 
-        Raises GatsbyError for what cannot be told, Busy when the line is full, Stopped when nothing is told any more.
+        Raises GatsbyError for what cannot be told, BusyError when the line is full, and StoppedError when nothing is
+        told any more.
         """
         for level in ask.levels:
             self.prime_ids(ask, level)
@@ -191,7 +196,7 @@ class Engine:
         with self._work:
             self._check_open()
             if len(self._line) >= self.n_waiting:
-                raise Busy(self._retry_after_s())
+                raise BusyError(self._retry_after_s())
             self._line.append(ticket)
             ticket.move_to(len(self._line))
             self._work.notify()
@@ -203,14 +208,14 @@ class Engine:
         with self._work:
             self._check_open()
             if len(self._pulls) >= PULLS:
-                raise Busy(PULLS)
+                raise BusyError(PULLS)
             self._pulls.append((future, light.pull(self.model, self.tokenizer, topic, story)))
             self._work.notify()
         return future
 
     def _check_open(self) -> None:
         if self._closing or self.failed:
-            raise Stopped(f"The model has stopped: {self.failed!r}" if self.failed else "The exhibit is closing")
+            raise StoppedError(f"The model has stopped: {self.failed!r}" if self.failed else "The exhibit is closing")
 
     def _retry_after_s(self) -> int:
         """Return how long the first in line is likely to wait: a story's seconds, shared by the rows it asks for."""
@@ -265,7 +270,7 @@ class Engine:
                 news.closed = True
         for future, _ in pulls:
             if future.running() or future.set_running_or_notify_cancel():
-                future.set_exception(Stopped("The exhibit is closing"))
+                future.set_exception(StoppedError("The exhibit is closing"))
 
     def _sweep(self) -> None:
         """Free the rows and the places in line of those who have left."""
@@ -320,7 +325,7 @@ class Engine:
         mx.async_eval(self.slots.logits)
         for (i, row), new in zip(live, np.array(drawn)[[i for i, _ in live]].tolist(), strict=True):
             self._take(i, row, new)
-        self._read_light([i for i, row in live if self.rows[i] and not row.waiting and light.word_begins(row.story)])
+        self._read_light([i for i, row in live if self.rows[i] and light.word_begins(row.written)])
 
     def _take(self, i: int, row: _Row, drawn: int) -> None:
         """Add one character to a row, and close it where its story is done."""
@@ -348,10 +353,10 @@ class Engine:
 
     def _read_light(self, rows: list[int]) -> None:
         there = {i: row for i in rows if (row := self.rows[i])}
-        for i, p in light.nearness(self.slots, self.tokenizer, {i: row.story for i, row in there.items()}).items():
+        for i, p in light.nearness(self.slots, self.tokenizer, {i: row.written for i, row in there.items()}).items():
             row = there[i]
             with row.ticket.tell() as news:
-                news.light.setdefault(row.level, []).append((len(row.story), p))
+                news.light.setdefault(row.level, []).append((len(row.written), p))
 
     def _read_on(self) -> None:
         """Do one piece of the pull reading that has waited longest."""

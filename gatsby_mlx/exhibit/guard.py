@@ -1,4 +1,4 @@
-"""What stands between the network and the page: who may ask, how much, how slowly, and what a browser is told.
+"""What stands between the network and the page: who may ask, how much, and what a browser is told.
 
 A page on 127.0.0.1 can be reached by any web page that the same browser has open. Two doors are shut here: a name
 that has been pointed at this machine (DNS rebinding) by refusing every Host that is not ours, and a request that
@@ -14,12 +14,11 @@ import socket
 from collections.abc import Collection
 from typing import Any
 
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 BODY_SECONDS = 10.0  # to send a body
-SEND_SECONDS = 15.0  # to take what has been sent, before the connection is given up
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 HEADERS = {
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
@@ -34,7 +33,7 @@ HEADERS = {
 }
 
 
-class Refused(Exception):
+class RefusedError(Exception):
     """A request that gets `status` and one line; `cure` says what to do instead."""
 
     def __init__(self, status: int, message: str, cure: str = "", **headers: str):
@@ -47,7 +46,7 @@ def answer(content: Any, status: int = 200, headers: dict[str, str] | None = Non
     return Response(json.dumps(content), status, headers, "application/json")
 
 
-def refusal(error: Refused) -> Response:
+def refusal(error: RefusedError) -> Response:
     """Return what a refused request gets."""
     told = {"error": {"message": str(error), "cure": error.cure}}
     return answer(told, error.status, {k.replace("_", "-"): v for k, v in error.headers.items()})
@@ -82,8 +81,8 @@ def host_name(header: str) -> str:
     """
     name, port = header, ""
     if header.startswith("["):
-        name, _, port = header[1:].partition("]")
-        port = port.removeprefix(":") if not port or port.startswith(":") else "x"
+        name, closed, port = header[1:].partition("]")
+        port = port.removeprefix(":") if closed and (not port or port.startswith(":")) else "none"
     elif ":" in header:
         name, _, port = header.partition(":")
     sound = name.isascii() and not set(name) - set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-:_")
@@ -91,7 +90,7 @@ def host_name(header: str) -> str:
 
 
 class Guard:
-    """ASGI middleware: refuses strangers, adds the headers, and gives up on those who do not read.
+    """ASGI middleware: refuses strangers, and adds the headers to every answer.
 
     `names` are ours (see `own_names`). With `addresses` a Host that is a bare address is ours too: a rebound name is
     never one, and a page bound to all interfaces is asked for by any of its addresses.
@@ -105,92 +104,88 @@ class Guard:
             await self.app(scope, receive, send)
             return
 
-        async def patient(message: Message) -> None:
+        async def headed(message: Message) -> None:
             if message["type"] == "http.response.start":
                 sent = [(k, v) for k, v in message["headers"] if k.decode() not in HEADERS]
                 message["headers"] = sent + [(k.encode(), v.encode()) for k, v in HEADERS.items()]
-            try:
-                async with asyncio.timeout(SEND_SECONDS):
-                    await send(message)
-            except TimeoutError:
-                raise ClientDisconnect from None
+            await send(message)
 
         try:
             self.check(scope)
-        except Refused as error:
-            await refusal(error)(scope, receive, patient)
+        except RefusedError as error:
+            await refusal(error)(scope, receive, headed)
         else:
-            await self.app(scope, receive, patient)
+            await self.app(scope, receive, headed)
 
     def check(self, scope: Scope) -> None:
-        """Raise Refused for a request that was not meant for this page, or was sent by another one."""
+        """Raise RefusedError for a request that was not meant for this page, or was sent by another one."""
         headers: dict[bytes, bytes] = dict(scope["headers"])
         if sum(k == b"host" for k, _ in scope["headers"]) != 1:
-            raise Refused(400, "A request names one host")
+            raise RefusedError(400, "A request names one host")
         host = headers[b"host"].decode("latin-1")
         name = host_name(host)
         if not (name in self.names or (self.addresses and is_address(name))):
-            raise Refused(421, "This page does not go by that name", "Ask for it by the address that was printed")
+            raise RefusedError(421, "This page does not go by that name", "Ask for it by the address that was printed")
         origin = headers.get(b"origin")
         if origin is not None and origin.decode("latin-1") not in (f"http://{host}", f"https://{host}"):
-            raise Refused(403, "Another page sent this request", "Open the exhibit itself")
+            raise RefusedError(403, "Another page sent this request", "Open the exhibit itself")
         if headers.get(b"sec-fetch-site", b"none") not in (b"none", b"same-origin") and scope["method"] != "GET":
-            raise Refused(403, "Another page sent this request", "Open the exhibit itself")
+            raise RefusedError(403, "Another page sent this request", "Open the exhibit itself")
 
 
 def _no_constant(name: str) -> Any:
-    raise Refused(422, f"{name} is no number")
+    raise RefusedError(422, f"{name} is no number")
 
 
 async def read_json(request: Request, limit: int) -> dict[str, Any]:
     """Return the JSON object that a request brings, of up to `limit` bytes.
 
-    Raises Refused: 415 for another type (a form of another page could be sent without asking), 413, 408 for one that
-    does not come to its end, 400 for what is no JSON object, 422 for NaN, infinities and endless numbers.
+    Raises RefusedError: 415 for another type (a form of another page could be sent without asking), 413, 408 for one
+    that does not come to its end, 400 for what is no JSON object, 422 for NaN, infinities and endless numbers.
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json":
-        raise Refused(415, "The body is JSON", "Send Content-Type: application/json")
+        raise RefusedError(415, "The body is JSON", "Send Content-Type: application/json")
     close = {"connection": "close"}
     told = request.headers.get("content-length", "0")
     if not told.isdecimal() or int(told[:12]) > limit:
-        raise Refused(413, f"A request has up to {limit} bytes", **close)
+        raise RefusedError(413, f"A request has up to {limit} bytes", **close)
     data = bytearray()
     try:
         async with asyncio.timeout(BODY_SECONDS):
             async for chunk in request.stream():
                 data += chunk
                 if len(data) > limit:
-                    raise Refused(413, f"A request has up to {limit} bytes", **close)
+                    raise RefusedError(413, f"A request has up to {limit} bytes", **close)
     except TimeoutError:
-        raise Refused(408, "The request did not come to its end", **close) from None
+        raise RefusedError(408, "The request did not come to its end", **close) from None
     try:
         content = json.loads(data.decode("utf-8"), parse_constant=_no_constant)
     except (UnicodeDecodeError, json.JSONDecodeError, RecursionError):
-        raise Refused(400, "The body is no JSON") from None
+        raise RefusedError(400, "The body is no JSON") from None
     except ValueError:  # more digits than Python turns into a number
-        raise Refused(422, "A number in it is too long") from None
+        raise RefusedError(422, "A number in it is too long") from None
     if not isinstance(content, dict):
-        raise Refused(400, "The body is a JSON object")
+        raise RefusedError(400, "The body is a JSON object")
     return content
 
 
 def take_number(content: dict[str, Any], name: str, low: float, high: float, default: float) -> float:
-    """Return a number in low..high (a whole one where the bounds are whole); raise Refused, 422, for anything else."""
+    """Return a number in low..high (a whole one where the bounds are whole); raise RefusedError, 422, for others."""
     value = content.get(name, default)
     whole = isinstance(low, int)
     if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
-        raise Refused(422, f"{name} is a {'whole ' if whole else ''}number from {low} to {high}")
+        raise RefusedError(422, f"{name} is a {'whole ' if whole else ''}number from {low} to {high}")
     if not low <= value <= high or not math.isfinite(value):
-        raise Refused(422, f"{name} lies from {low} to {high}")
+        raise RefusedError(422, f"{name} lies from {low} to {high}")
     return value
 
 
 def take_text(content: dict[str, Any], name: str, limit: int, default: str | None = None) -> str:
-    """Return a text of up to `limit` characters; raise Refused, 422, for anything else."""
+    """Return a text of up to `limit` characters; raise RefusedError, 422, for anything else."""
     value = content.get(name, default)
     if not isinstance(value, str):
-        raise Refused(422, f"{name} is a text" if name in content else f"{name} is missing")
+        raise RefusedError(422, f"{name} is a text" if name in content else f"{name} is missing")
     if len(value) > limit:
-        raise Refused(422, f"{name} has up to {limit} characters")
+        raise RefusedError(422, f"{name} has up to {limit} characters")
     return value

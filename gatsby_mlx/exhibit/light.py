@@ -68,10 +68,11 @@ class _Kept:
     """Causal attention over a text that comes in pieces: keys and values of the earlier ones are kept."""
 
     def __init__(self):
-        self.keys = self.values = None
+        self.keys: mx.array | None = None
+        self.values: mx.array | None = None
 
     def attend(self, q: mx.array, k: mx.array, v: mx.array) -> mx.array:
-        if self.keys is not None:
+        if self.keys is not None and self.values is not None:
             k, v = mx.concatenate([self.keys, k], axis=2), mx.concatenate([self.values, v], axis=2)
         self.keys, self.values = k, v
         return mx.fast.scaled_dot_product_attention(q, k, v, scale=q.shape[-1] ** -0.5, mask="causal")

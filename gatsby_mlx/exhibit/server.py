@@ -1,4 +1,4 @@
-"""The HTTP server: Uvicorn on a socket of ours, with a limit on how long a request may take to arrive."""
+"""The HTTP server: Uvicorn on a socket of ours, with limits on how slowly a visitor may write and read."""
 
 import asyncio
 import errno
@@ -14,14 +14,17 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from gatsby_mlx.errors import ExhibitError
 
 REQUEST_SECONDS = 10.0  # from a connection's first moment, or its last answer, to the end of a request's headers
+SEND_SECONDS = 15.0  # for a visitor to read on, once the buffers are full
 CONNECTIONS = 256
 HEADER_BYTES = 16_384
+CURE = "Leave --host out to serve this machine only"
 
 
 class Protocol(H11Protocol):
-    """Closes a connection whose request does not come: Uvicorn by itself waits for ever, and every wait costs a place."""
+    """Closes a connection whose request does not come, or whose answer is not read: Uvicorn waits for ever."""
 
     _deadline: asyncio.TimerHandle | None = None
+    _unread: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
@@ -34,6 +37,20 @@ class Protocol(H11Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
         self._watch()
+        self._read_on()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._unread = self.loop.call_later(SEND_SECONDS, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._read_on()
+
+    def _read_on(self) -> None:
+        if self._unread is not None:
+            self._unread.cancel()
+            self._unread = None
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
@@ -66,12 +83,12 @@ def bind(host: str, port: int) -> socket.socket:
             listening.close()
             raise
     except (socket.gaierror, UnicodeError):
-        raise ExhibitError(f"{host!r} is no address of this machine", "Leave --host out to serve this machine") from None
+        raise ExhibitError(f"{host!r} is no address of this machine", CURE) from None
     except OSError as error:
         told = {
             errno.EADDRINUSE: (f"Port {port} is in use", other),
             errno.EACCES: (f"Port {port} is not allowed to this user", other),
-            errno.EADDRNOTAVAIL: (f"{host} is no address of this machine", "Leave --host out to serve this machine"),
+            errno.EADDRNOTAVAIL: (f"{host} is no address of this machine", CURE),
         }
         raise ExhibitError(*told.get(error.errno or 0, (f"Cannot listen on {host}: {error.strerror}", other))) from None
     return listening
@@ -79,8 +96,8 @@ def bind(host: str, port: int) -> socket.socket:
 
 def url(listening: socket.socket) -> str:
     """Return the address of a listening socket, as a browser on this machine takes it."""
-    host, port = listening.getsockname()[:2]
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    name, port = listening.getsockname()[:2]
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(name, str(name))
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
@@ -129,3 +146,4 @@ class Background:
     def __exit__(self, *exception) -> None:
         self.server.should_exit = True
         self.thread.join()
+        self.socket.close()

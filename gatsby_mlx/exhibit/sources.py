@@ -13,7 +13,7 @@ import numpy as np
 from gatsby_mlx import text
 from gatsby_mlx.corpus.load import Corpus, load, locate
 from gatsby_mlx.errors import CorpusError
-from gatsby_mlx.exhibit.engine import Busy
+from gatsby_mlx.exhibit.engine import BusyError
 
 WAITING = 8  # questions that may wait
 N_NEAREST = 3
@@ -96,7 +96,7 @@ class Passages:
 
     def _common(self, story: str, begin: int, found: int) -> int:
         n = 0
-        while begin + n < len(story) and found + n < len(self.text) and story[begin + n] == self.text[found + n]:
+        while begin + n < len(story) and found + n < len(self.text) and story[begin + n] == self.text[found + n] != GAP:
             n += 1
         return n
 
@@ -154,7 +154,7 @@ class Nearest:
 
 
 class Sources:
-    """A corpus that can be asked about. `model_sha256` is the corpus that the model was trained on, where it is known."""
+    """A corpus that can be asked about. `model_sha256` is the one that the model was trained on, where it is known."""
 
     def __init__(self, folder: Path | None, model_sha256: str | None = None):
         self.folder, self.model_sha256 = folder, model_sha256
@@ -164,11 +164,11 @@ class Sources:
         self._waiting = threading.Semaphore(WAITING)
 
     def find(self, story: str) -> Future:
-        """Return a future of what `_find` returns. Raises Busy, and CorpusError where there is no corpus."""
+        """Return a future of what `_find` returns. Raises BusyError, and CorpusError where there is no corpus."""
         if not self.exists:
             raise CorpusError("There is no corpus to compare with", "Name one with: gatsby serve --corpus DIR")
         if not self._waiting.acquire(blocking=False):
-            raise Busy(5)
+            raise BusyError(5)
         future = self._thread.submit(self._find, story)
         future.add_done_callback(lambda _: self._waiting.release())
         return future
@@ -190,7 +190,9 @@ class Sources:
 
         n, here, number, there = self._passages.longest(story)
         passage = {"text": story[here : here + n], "begins": here, **about(number), "stands_at": there}
-        nearest = [{**about(i), "likeness": round(p, 3), "story": documents[i].story} for i, p in self._nearest.rank(story)]
+        nearest = [
+            {**about(i), "likeness": round(p, 3), "story": documents[i].story} for i, p in self._nearest.rank(story)
+        ]
         return {
             "passage": passage if n else None,
             "nearest": nearest,

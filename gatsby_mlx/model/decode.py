@@ -157,14 +157,13 @@ class Slots:
         Each row needs T free positions.
         """
         R, T = len(ids), len(ids[0])
-        places = self.places[rows]
-        n = int(places.max()) + 1
-        kept = np.arange(n)[None, :] <= places[:, None]  # [R, n]
-        new = np.tril(np.ones((T, T), bool))
-        mask = np.concatenate([np.broadcast_to(kept[:, None], (R, T, n)), np.broadcast_to(new, (R, T, T))], axis=2)
-        positions = mx.array((places[:, None] + 1 + np.arange(T)).astype(np.int32))
-        caches = [_Glance(cache, mx.array(rows), n, mx.array(mask)[:, None]) for cache in self.caches]
-        return self.model(mx.array(ids), caches, positions)
+        n = int(self.places[rows].max()) + 1
+        places = mx.array(self.places[rows].astype(np.int32))[:, None]  # [R, 1]
+        kept = mx.broadcast_to((mx.arange(n) <= places)[:, None], (R, T, n))
+        new = mx.broadcast_to(mx.arange(T) <= mx.arange(T)[:, None], (R, T, T))
+        mask = mx.concatenate([kept, new], axis=2)[:, None]
+        caches = [_Glance(cache, mx.array(rows), n, mask) for cache in self.caches]
+        return self.model(mx.array(ids), caches, places + 1 + mx.arange(T))
 
     def step(self, ids: mx.array) -> mx.array:
         """Feed one character to each row, ids [B]; return the logits [B, V] after it.

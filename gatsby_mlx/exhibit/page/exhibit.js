@@ -5,7 +5,6 @@ import { listen, state } from "./stream.js";
 import { Lamp, Story, WORDS, element } from "./story.js";
 
 const LEVELS = [1, 2, 3, 4, 5];
-const CHIPS = 5;
 const TURN_MS = 350; // the dial rests so long before the story goes on under its new level
 const POLL_MS = { waking: 400, lost: 1500, kiosk: 3000, quiet: 10000 };
 const SPOKEN = 12; // sentences kept in the live region
@@ -293,7 +292,7 @@ async function look() {
 }
 
 function arrive(now) {
-  const chosen = [...now.topics].sort(() => Math.random() - 0.5).slice(0, CHIPS);
+  const chosen = [...now.topics].sort(() => Math.random() - 0.5).slice(0, now.kiosk ? 3 : 5);
   $("topic").placeholder = chosen[0] ?? $("topic").placeholder;
   $("chips").replaceChildren(...chosen.map((topic) => element("li", {}, element("button", { type: "button", textContent: topic }))));
   if (now.kiosk && !look.kiosk) look.kiosk = attach({ idle: now.idle_s, topics: now.topics, reset, lit: (p) => bay.set(p) });

@@ -4,11 +4,14 @@ import { listen } from "./stream.js";
 import { element } from "./story.js";
 
 const REST_MS = 9000; // between two stories
-const LINES = 230; // characters that stay on the screen
+const CLOSE = "560 0 900 420"; // the light in the middle, whatever the shape of the screen
+const LINES = 200; // characters that stay on the screen
 
 export function attach({ idle, topics, reset, lit }) {
   const stage = document.getElementById("attract");
   const tale = document.getElementById("tale");
+  const scene = document.querySelector(".scene");
+  const whole = scene.getAttribute("viewBox");
   let timer = 0;
   let control = null;
 
@@ -23,6 +26,7 @@ export function attach({ idle, topics, reset, lit }) {
     control = new AbortController();
     const { signal } = control;
     stage.hidden = false;
+    scene.setAttribute("viewBox", CLOSE);
     document.body.classList.add("attracting");
     document.getElementById("begin").focus({ preventScroll: true });
     for (let turn = 0; !signal.aborted; turn += 1) {
@@ -58,6 +62,7 @@ export function attach({ idle, topics, reset, lit }) {
     if (stage.hidden) return;
     control.abort();
     stage.hidden = true;
+    scene.setAttribute("viewBox", whole);
     tale.replaceChildren();
     document.body.classList.remove("attracting");
     reset();
