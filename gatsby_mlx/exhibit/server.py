@@ -134,8 +134,8 @@ class Server(uvicorn.Server):
 class Background:
     """A server in a thread of its own, for benchmarks and tests: a context manager whose value is the address."""
 
-    def __init__(self, application: Any, close: Callable[[], None]):
-        self.socket = bind("127.0.0.1", 0)
+    def __init__(self, application: Any, close: Callable[[], None], port: int = 0):
+        self.socket = bind("127.0.0.1", port)
         self.server = Server(application, close)
         self.thread = threading.Thread(target=self.server.run, args=([self.socket],), daemon=True)
 

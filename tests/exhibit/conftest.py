@@ -21,7 +21,7 @@ def corpus(tmp_path_factory):
 @pytest.fixture(scope="session")
 def told(corpus) -> Iterator[Served]:
     """An exhibit whose model knows one story by heart."""
-    with serving(storyteller(), corpus) as served:
+    with serving(storyteller(sharp=3), corpus) as served:
         yield served
 
 

@@ -111,12 +111,12 @@ def events(data: bytes) -> list[tuple[str, Any]]:
 
 @contextlib.contextmanager
 def serving(
-    checkpoint: Checkpoint, corpus: Path | None = None, batch: int = 16, waiting: int = 32, **settings
+    checkpoint: Checkpoint, corpus: Path | None = None, batch: int = 16, waiting: int = 32, port: int = 0, **settings
 ) -> Iterator[Served]:
     sources = Sources(corpus)
     with Engine(checkpoint, batch, waiting) as engine:
         exhibit = Exhibit(engine, checkpoint, sources, Settings(**settings))
-        with Background(application(exhibit), engine.close) as url:
+        with Background(application(exhibit), engine.close, port) as url:
             yield Served(url, engine, exhibit)
     sources.close()
 
