@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 import mlx.core as mx
 import numpy as np
 
-from gatsby_mlx import prime
+from gatsby_mlx import device, prime
 from gatsby_mlx.errors import GatsbyError, UsageError
 from gatsby_mlx.exhibit import light
 from gatsby_mlx.model.checkpoint import Checkpoint
@@ -226,7 +226,10 @@ class Engine:
 
     def _run(self) -> None:
         try:
-            with mx.stream(mx.new_thread_local_stream(mx.default_device())):  # pyright: ignore[reportArgumentType]
+            stream = mx.new_thread_local_stream(mx.default_device())  # pyright: ignore[reportArgumentType]
+            # One BLAS thread: two that wait for each other stand still when a browser wants one of two cores
+            # (benchmarks/RESULTS.md, Exhibit).
+            with device.blas_threads(1), mx.stream(stream):
                 self.slots = Slots(self.model, self.batch)
                 self._warm_up()
                 self.ready = True

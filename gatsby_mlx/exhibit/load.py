@@ -1,8 +1,8 @@
 """How the exhibit bears its visitors: python -m gatsby_mlx.exhibit.load [--model DIR] [--seconds N]
 
 `gatsby serve` runs in a process of its own, and the visitors in this one: first one alone, then 16 at once, then three
-with five at once and one more. Prints a table, and with --json one document, of: how long the first character takes; how
-many characters a second each row sees while its story is told; how long a place stays taken when its visitor has gone.
+with five at once and one more. Prints a table, or with --json one document, of: how long the first character takes, how
+many characters a second each row sees while its story is told, how long rows stay taken when their visitor has gone.
 """
 
 import argparse

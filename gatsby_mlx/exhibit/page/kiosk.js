@@ -51,7 +51,7 @@ export function attach({ idle, topics, reset, lit }) {
       if (!more) return;
       text += more;
       const from = text.length > LINES ? text.indexOf(" ", text.length - LINES) + 1 : 0;
-      shown.replaceChildren(...glow(text.slice(from)));
+      shown.replaceChildren(from ? "\u2026 " : "", ...glow(text.slice(from)));
     });
     lit(0);
   }

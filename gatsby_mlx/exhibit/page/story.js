@@ -240,8 +240,12 @@ function byWord(text, pull) {
   }));
 }
 
+function superscript(n) {
+  return [...String(n)].map((digit) => "\u2070\u00b9\u00b2\u00b3\u2074\u2075\u2076\u2077\u2078\u2079"[digit]).join("");
+}
+
 function times(nats) {
   const x = Math.exp(nats);
-  if (x >= 1e6) return `10^${Math.round(nats / Math.LN10)} times`;
+  if (x >= 1e6) return `10${superscript(Math.round(nats / Math.LN10))} times`;
   return `${x >= 10 ? Math.round(x).toLocaleString("en") : x.toFixed(1)} times`;
 }
