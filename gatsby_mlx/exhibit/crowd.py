@@ -1,4 +1,4 @@
-"""How the exhibit bears its visitors: python -m gatsby_mlx.exhibit.load [--model DIR] [--seconds N]
+"""How the exhibit bears its visitors: python -m gatsby_mlx.exhibit.crowd [--model DIR] [--seconds N]
 
 `gatsby serve` runs in a process of its own, and the visitors in this one: first one alone, then 16 at once, then three
 with five at once and one more. Prints a table, or with --json one document, of: how long the first character takes, how
@@ -160,7 +160,7 @@ def table(found: dict[str, Any]) -> str:
 
 def run(words: Sequence[str], write: Callable[[str], Any]) -> None:
     """Measure as the command line `words` says, and `write` the outcome."""
-    parser = argparse.ArgumentParser(prog="python -m gatsby_mlx.exhibit.load", description="Load the exhibit.")
+    parser = argparse.ArgumentParser(prog="python -m gatsby_mlx.exhibit.crowd", description="Load the exhibit.")
     parser.add_argument("--model", metavar="DIR", help="Checkpoint or run folder.")
     parser.add_argument("--seconds", type=float, default=SECONDS, help="How long each crowd stays.")
     parser.add_argument("--json", action="store_true", help="Print one JSON document.")
