@@ -4,7 +4,6 @@
 """
 
 import asyncio
-import json
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -17,22 +16,33 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 from starlette.routing import Route
 
 from gatsby_mlx import __version__, prime
 from gatsby_mlx.errors import GatsbyError
 from gatsby_mlx.evaluation.topics import default_topics
-from gatsby_mlx.exhibit.engine import Ask, BusyError, Engine, News, StoppedError, Ticket
-from gatsby_mlx.exhibit.guard import Guard, RefusedError, answer, own_names, read_json, refusal, take_number, take_text
+from gatsby_mlx.exhibit.engine import Engine
+from gatsby_mlx.exhibit.guard import (
+    Guard,
+    RefusedError,
+    answer,
+    is_loopback,
+    own_names,
+    read_json,
+    refusal,
+    take_number,
+    take_text,
+)
 from gatsby_mlx.exhibit.sources import Sources
+from gatsby_mlx.exhibit.ticket import Ask, BusyError, StoppedError
+from gatsby_mlx.exhibit.visit import Stream, Visit, event, rounded
 from gatsby_mlx.model.checkpoint import Checkpoint
 
 KINDS = {".html": "text/html; charset=utf-8", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 TYPED_MAX = 400  # characters that a topic may have before it is folded
 TEMP_MAX = 2.0
 SEED_MAX = 2**32 - 1
-LOOK_SECONDS = 0.5  # how often a visitor who waits is looked after
 N_SUGGESTED = 24
 
 
@@ -125,7 +135,7 @@ class Exhibit:
             visit.ticket = self.engine.ask(ask, visit.wake)
         if not stream:
             return answer(await self._whole(request, visit))
-        return StreamingResponse(self._events(visit), media_type="text/event-stream")
+        return Stream(self._events(visit), visit)
 
     def _only(self, content: dict[str, Any], *names: str) -> None:
         if unknown := [k for k in content if k not in names]:
@@ -148,25 +158,22 @@ class Exhibit:
         temp = float(take_number(content, "temp", 0.0, TEMP_MAX, 0.8))
         return Ask(topic, tuple(levels), seed, temp, take_text(content, "story", self.engine.block_size, ""))
 
-    async def _events(self, visit: "Visit") -> AsyncIterator[str]:
+    async def _events(self, visit: Visit) -> AsyncIterator[str]:
         ask = visit.ask
-        try:
-            yield event("start", {"topic": ask.topic, "green": ask.levels, "seed": ask.seed, "temp": ask.temp})
-            async for news in visit.news():
-                if news.place is not None:
-                    yield event("place", {"place": news.place, "ready": self.engine.ready})
-                if news.text or news.light:
-                    told = {k: {"text": news.text.get(k, "")} for k in news.text.keys() | news.light.keys()}
-                    lit = {k: {"light": rounded(readings)} for k, readings in news.light.items()}
-                    yield event("text", {k: told[k] | lit.get(k, {}) for k in sorted(told)})
-                if news.ends:
-                    yield event("end", {k: vars(end) for k, end in news.ends.items()})
-            if visit.closed:
-                yield event("closed", {"message": "The exhibit is closing"})
-        finally:
-            visit.ticket.cancel()
+        yield event("start", {"topic": ask.topic, "green": ask.levels, "seed": ask.seed, "temp": ask.temp})
+        async for news in visit.news():
+            if news.place is not None:
+                yield event("place", {"place": news.place, "ready": self.engine.ready})
+            if news.text or news.light:
+                told = {k: {"text": news.text.get(k, "")} for k in news.text.keys() | news.light.keys()}
+                lit = {k: {"light": rounded(readings)} for k, readings in news.light.items()}
+                yield event("text", {k: told[k] | lit.get(k, {}) for k in sorted(told)})
+            if news.ends:
+                yield event("end", {k: vars(end) for k, end in news.ends.items()})
+        if visit.closed:
+            yield event("closed", {"message": "The exhibit is closing"})
 
-    async def _whole(self, request: Request, visit: "Visit") -> dict[str, Any]:
+    async def _whole(self, request: Request, visit: Visit) -> dict[str, Any]:
         ask = visit.ask
         text, readings, ends = dict.fromkeys(ask.levels, ask.story), {k: [] for k in ask.levels}, {}
         try:
@@ -219,44 +226,6 @@ def refusing() -> Iterator[None]:
         raise RefusedError(422, str(error), error.cure) from None
 
 
-class Visit:
-    """A ticket and the way its news crosses from the engine's thread to the event loop."""
-
-    ticket: Ticket
-
-    def __init__(self, ask: Ask):
-        self.ask, self.closed = ask, False
-        self._loop, self._fresh = asyncio.get_running_loop(), asyncio.Event()
-
-    def wake(self) -> None:
-        if not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._fresh.set)
-
-    async def news(self) -> AsyncIterator[News]:
-        """Yield news as it comes, an empty one every LOOK_SECONDS without any, until every story has ended."""
-        left = set(self.ask.levels)
-        while left and not self.closed:
-            try:
-                async with asyncio.timeout(LOOK_SECONDS):
-                    await self._fresh.wait()
-            except TimeoutError:
-                pass
-            self._fresh.clear()
-            news = self.ticket.take()
-            left -= news.ends.keys()
-            self.closed = news.closed
-            yield news
-
-
-def rounded(readings: list[tuple[int, float]]) -> list[list[float]]:
-    return [[n, round(p, 4)] for n, p in readings]
-
-
-def event(name: str, content: Any) -> str:
-    """Return one server-sent event (HTML Living Standard, section 9.2): JSON holds no line end that would split it."""
-    return f"event: {name}\ndata: {json.dumps(content)}\n\n"
-
-
 def application(exhibit: Exhibit) -> Starlette:
     """Return the exhibit as an ASGI application."""
     routes = [Route(path, _static(*file), methods=["GET"]) for path, file in page_files().items()]
@@ -267,7 +236,7 @@ def application(exhibit: Exhibit) -> Starlette:
         Route("/api/source", exhibit.source, methods=["POST"]),
     ]
     host = exhibit.settings.host
-    guard = Middleware(Guard, own_names(host), host not in ("127.0.0.1", "localhost", "::1"))
+    guard = Middleware(Guard, own_names(host), not is_loopback(host))
     handlers: dict[Any, Callable[..., Any]] = {
         RefusedError: _refused,
         HTTPException: _http_error,

@@ -15,7 +15,7 @@ from gatsby_mlx.errors import ExhibitError
 
 REQUEST_SECONDS = 10.0  # from a connection's first moment, or its last answer, to the end of a request's headers
 SEND_SECONDS = 15.0  # for a visitor to read on, once the buffers are full
-CONNECTIONS = 256
+CONNECTIONS = 128  # macOS gives a process 256 files
 HEADER_BYTES = 16_384
 CURE = "Leave --host out to serve this machine only"
 
@@ -58,7 +58,8 @@ class Protocol(H11Protocol):
 
     def _watch(self) -> None:
         """Run the clock while a request is awaited, and stop it while one is answered."""
-        awaited = self.conn.their_state is h11.IDLE and not self.transport.is_closing()
+        answered = self.cycle is not None and self.cycle.response_complete
+        awaited = (answered or self.conn.their_state is h11.IDLE) and not self.transport.is_closing()
         if awaited and self._deadline is None:
             self._deadline = self.loop.call_later(REQUEST_SECONDS, self.transport.abort)
         elif not awaited and self._deadline is not None:

@@ -13,7 +13,7 @@ import numpy as np
 from gatsby_mlx import text
 from gatsby_mlx.corpus.load import Corpus, load, locate
 from gatsby_mlx.errors import CorpusError
-from gatsby_mlx.exhibit.engine import BusyError
+from gatsby_mlx.exhibit.ticket import BusyError
 
 WAITING = 8  # questions that may wait
 N_NEAREST = 3

@@ -7,7 +7,8 @@ import pytest
 from exhibit_tools import STORY, TOKENIZER, Listener, babbler, storyteller
 
 from gatsby_mlx.errors import GatsbyError, UsageError
-from gatsby_mlx.exhibit.engine import Ask, BusyError, Engine, StoppedError
+from gatsby_mlx.exhibit.engine import Engine
+from gatsby_mlx.exhibit.ticket import Ask, BusyError, StoppedError
 from gatsby_mlx.model.decode import Job, Sampling, decode
 from gatsby_mlx.prime import LEVELS, build
 

@@ -1,5 +1,6 @@
 """What strangers, hostile pages and bad wires get. Real sockets throughout."""
 
+import asyncio
 import json
 import os
 import socket
@@ -10,6 +11,8 @@ import pytest
 from exhibit_tools import STORY, Served, babbler, events, serving, storyteller
 
 from gatsby_mlx.exhibit import app, guard, server
+from gatsby_mlx.exhibit.ticket import Ask, Ticket
+from gatsby_mlx.exhibit.visit import Stream, Visit
 
 TELL = {"topic": "a cat", "green": 3, "seed": 1}
 SECONDS = 60  # how long a test waits before it gives up
@@ -321,6 +324,24 @@ def test_visitor_who_hangs_up_frees_its_place(babble: Served):
     assert eventually(lambda: babble.engine.n_live == 0)
 
 
+def test_visitor_who_is_gone_before_the_first_event_frees_its_place(babble: Served):
+    async def gone() -> Ticket:
+        visit = Visit(Ask("a cat", (1,), 1))
+        visit.ticket = babble.engine.ask(visit.ask, visit.wake)
+
+        async def receive() -> dict:
+            return {"type": "http.disconnect"}
+
+        async def send(message: dict) -> None:
+            await asyncio.sleep(SECONDS)
+
+        await Stream(babble.exhibit._events(visit), visit)({"type": "http"}, receive, send)  # type: ignore[arg-type]
+        return visit.ticket
+
+    assert asyncio.run(gone()).cancelled
+    assert eventually(lambda: babble.engine.n_live == babble.engine.n_line == 0)
+
+
 def test_reader_who_never_reads_stalls_nobody_and_is_given_up(monkeypatch):
     monkeypatch.setattr(server, "SEND_SECONDS", 0.5)
 
@@ -363,6 +384,14 @@ def test_connection_that_is_kept_and_half_used_is_closed(monkeypatch):
         wire = socket.create_connection(("127.0.0.1", served.port), SECONDS)
         wire.sendall(b"GET /api/state HTTP/1.1\r\nHost: localhost\r\n\r\nGET /api/st")
         assert read(wire).count(b"HTTP/1.1 200") == 1
+        wire.close()
+        wire = socket.create_connection(("127.0.0.1", served.port), SECONDS)
+        wire.sendall(post(b" " * 9000, host=b"evil.example")[:-8000])  # refused before its body has come
+        assert read(wire, 12) == b"HTTP/1.1 421"
+        with pytest.raises(OSError):  # a byte now and then buys no more time
+            for _ in range(SECONDS * 5):
+                wire.sendall(b" ")
+                time.sleep(0.2)
         wire.close()
 
 

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from gatsby_mlx.corpus.document import Document, render
 from gatsby_mlx.errors import CorpusError
-from gatsby_mlx.exhibit.engine import BusyError
 from gatsby_mlx.exhibit.sources import GAP, WAITING, Nearest, Passages, Sources, suffix_array
+from gatsby_mlx.exhibit.ticket import BusyError
 from gatsby_mlx.prime import Prime
 
 STORIES = [
