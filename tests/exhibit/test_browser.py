@@ -156,7 +156,7 @@ def test_five_at_once_stand_side_by_side(told: Served, visit):
     ]
     tops = "[...document.querySelectorAll('.story')].map(e => Math.round(e.getBoundingClientRect().top))"
     assert len(set(page.evaluate(tops))) == 1
-    expect(page.locator("#status")).to_contain_text("level 3 2")
+    expect(page.locator("#status")).to_contain_text("2 at strong")
     assert page.locator("#said p").count() == 0  # five voices at once would be noise: the outcome is announced
     in_view(page)
 

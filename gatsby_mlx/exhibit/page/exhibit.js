@@ -181,10 +181,10 @@ function finish(mine, why = "") {
   readOut(0);
   $("share").hidden = !mine.stories.size;
   if (held) $(mine.stories.size ? "again" : "tell").focus({ preventScroll: true });
-  const counts = [...mine.stories].map(([one, story]) => `level ${one} ${story.mentions}`);
+  const counts = [...mine.stories].map(([one, story]) => `${story.mentions} at ${WORDS[one]}`);
   const one = [...mine.stories.values()][0];
   if (why) status(mine.stories.size ? "" : why);
-  else if (counts.length > 1) status(`The light came so often: ${counts.join(", ")}.`);
+  else if (counts.length > 1) status(`Mentions of the light: ${counts.join(", ")}.`);
   else if (one) status(`The light came ${one.mentions === 1 ? "once" : `${one.mentions} times`}.`);
 }
 
