@@ -76,6 +76,15 @@ def slow() -> Iterator[Served]:
         yield served
 
 
+@pytest.fixture(scope="module")
+def page_for_stories(told: Served, browser) -> Iterator[Page]:
+    """A page on which a test builds its own stories."""
+    page = browser.new_page()
+    page.goto(told.url)
+    yield page
+    page.close()
+
+
 def tell(page: Page, topic: str = "a cat") -> None:
     page.fill("#topic", topic)
     page.press("#topic", "Enter")
@@ -176,6 +185,27 @@ def test_dial_turned_while_it_tells_goes_on_under_the_new_level(slow: Served, vi
     page.keyboard.press("Escape")
     assert page.input_value("#green") == "5"
     expect(page.locator(".story")).to_have_count(1)
+
+
+@pytest.mark.parametrize("cut", range(1, 12))
+def test_mention_that_the_dial_is_turned_in_is_still_one(page_for_stories, cut):
+    text = "He saw the Green\nlight."
+    first, rest = text[: 11 + cut], text[11 + cut :]
+    found = page_for_stories.evaluate(
+        """async ([first, rest]) => {
+            const { Story } = await import("/story.js");
+            const story = new Story(document.getElementById("stories"), 1, "a cat");
+            story.append(first);
+            story.turn(5);
+            story.append(rest);
+            const marks = [...story.body.querySelectorAll("mark")].map((m) => m.textContent);
+            story.body.querySelector(".turn").remove();
+            story.card.remove();
+            return [marks, story.mentions, story.body.textContent];
+        }""",
+        [first, rest],
+    )
+    assert found == [["Green\nlight"], 1, text]
 
 
 def test_stop_and_again(slow: Served, visit):

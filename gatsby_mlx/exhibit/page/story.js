@@ -3,6 +3,7 @@
 import { ask } from "./stream.js";
 
 const MENTION = /green\s+light/i;
+const PARTIAL = /(?:g(?:r(?:e(?:e(?:n(?:\s+(?:l(?:i(?:g(?:h)?)?)?)?)?)?)?)?)?)$/i; // of a mention, at the end of a text
 const SENTENCE = /[^.!?]*[.!?]+["')]*(?=\s)\s*|[^\n]*\n\n/y;
 const PULLED = 4; // words named in the summary
 export const WORDS = ["", "faint", "soft", "strong", "heavy", "total"];
@@ -72,21 +73,17 @@ export class Story {
     this.count.textContent = `${this.mentions} ${this.mentions === 1 ? "mention" : "mentions"} of the light`;
   }
 
-  // The dial was turned: what follows was told under another level.
+  // The dial was turned: what follows was told under another level. A mention that has begun stays in one piece.
   turn(level) {
-    this.flush();
+    const open = this.text.slice(this.marked);
+    const begun = PARTIAL.exec(open)?.index ?? open.length;
+    this.tail = this.tail.splitText(begun);
+    this.marked += begun;
     const sign = element("span", { className: "turn", textContent: `${level} ${WORDS[level]}` });
     sign.setAttribute("role", "note");
     sign.setAttribute("aria-label", `From here on at level ${level}, ${WORDS[level]}.`);
     this.tail.before(sign);
     this.name(level);
-  }
-
-  // Put what stands in the open end for good: later text begins a new node.
-  flush() {
-    this.tail.after(document.createTextNode(""));
-    this.tail = this.tail.nextSibling;
-    this.marked = this.text.length;
   }
 
   append(more) {
