@@ -8,6 +8,7 @@ GatsbyError            exit 1: what happened, why, and the command that mends it
   HubError             exit 1: the hub does not have it, does not open it, or cannot be reached
   OutputError          exit 1: an output folder or disk that cannot be written
   TrainingError        exit 1: a run that cannot go on (non-finite loss, too little data)
+  ExhibitError         exit 1: a page that cannot be served (port in use, address not of this machine)
 """
 
 
@@ -54,4 +55,8 @@ class OutputError(GatsbyError):
 
 
 class TrainingError(GatsbyError):
+    pass
+
+
+class ExhibitError(GatsbyError):
     pass

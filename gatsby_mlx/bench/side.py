@@ -15,7 +15,7 @@ from typing import Any, cast
 from gatsby_mlx.errors import GatsbyError, UsageError
 
 NAMES = ("mlx", "torch")
-TORCH_CURE = "pip install 'gatsby-mlx[bench]', or in a checkout: make bench-extra"
+TORCH_CURE = "pip install 'gatsby-mlx[bench]', or in a checkout: make bench"
 
 
 class SideError(GatsbyError):

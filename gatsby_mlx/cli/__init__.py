@@ -24,6 +24,7 @@ COMMANDS = {
     "prose": ("prose", "Measure the English of a model's stories."),
     "report": ("report", "Measure all there is of a model, on one page."),
     "samples": ("samples", "Tell stories to be read, topics x levels."),
+    "serve": ("serve", "Serve the exhibit: a page on which a visitor turns the dial."),
     "corpus": ("corpus", "Look at a corpus."),
     "pull": ("pull", "Bring a model or a corpus from the hub."),
     "publish": ("publish", "Put a model or a corpus on the hub."),

@@ -115,6 +115,17 @@ class _Recorder:
         return ops.causal_attention(q, k, v)
 
 
+class _Glance:
+    """Attention of a few rows to their kept keys and to new ones of their own, which are not kept."""
+
+    def __init__(self, cache: SlotCache, rows: mx.array, n: int, mask: mx.array):
+        self.keys, self.values, self.mask = cache.keys[rows][:, :, :n], cache.values[rows][:, :, :n], mask
+
+    def attend(self, q: mx.array, k: mx.array, v: mx.array) -> mx.array:
+        keys, values = mx.concatenate([self.keys, k], axis=2), mx.concatenate([self.values, v], axis=2)
+        return mx.fast.scaled_dot_product_attention(q, keys, values, scale=q.shape[-1] ** -0.5, mask=self.mask)
+
+
 def _blocks(n: int) -> int:
     """Return `n` positions rounded up to whole blocks."""
     return -(-n // BLOCK) * BLOCK
@@ -201,6 +212,20 @@ class Slots:
     def release(self, row: int) -> None:
         """Take an empty row back to the start, so that it does not hold the others' attention at its length."""
         self.places[row] = -1
+
+    def glance(self, rows: list[int], ids: list[list[int]]) -> mx.array:
+        """Return the logits [R, T, V] that `rows` would have after each of the characters ids [R, T]; nothing is kept.
+
+        Each row needs T free positions.
+        """
+        R, T = len(ids), len(ids[0])
+        n = int(self.places[rows].max()) + 1
+        places = mx.array(self.places[rows].astype(np.int32))[:, None]  # [R, 1]
+        kept = mx.broadcast_to((mx.arange(n) <= places)[:, None], (R, T, n))
+        new = mx.broadcast_to(mx.arange(T) <= mx.arange(T)[:, None], (R, T, T))
+        mask = mx.concatenate([kept, new], axis=2)[:, None]
+        caches = [_Glance(cache, mx.array(rows), n, mask) for cache in self.caches]
+        return self.model(mx.array(ids), caches, places + 1 + mx.arange(T))
 
     def step(self, ids: mx.array) -> mx.array:
         """Feed one character to each row, ids [B]; return the logits [B, V] after it.

@@ -59,6 +59,24 @@ def scripted(story: str, block_size: int = 300, **options):
     return "".join(piece for _, piece, _ in pieces), pieces[-1][2]
 
 
+def test_glance_sees_what_steps_would_and_keeps_nothing():
+    model = tiny()
+    rng = np.random.default_rng(1)
+    ahead = rng.integers(0, V, (2, 5)).tolist()
+    slots = Slots(model, 4)
+    for row, T in ((3, 126), (1, 40), (0, 200)):
+        slots.prefill(row, rng.integers(0, V, T).tolist())
+    places, logits, keys = slots.places.copy(), np.array(slots.logits), np.array(slots.caches[1].keys)
+    seen = slots.glance([3, 1], ahead)
+    assert seen.shape == (2, 5, V)
+    assert np.array_equal(slots.places, places) and np.array_equal(np.array(slots.logits), logits)
+    assert np.array_equal(np.array(slots.caches[1].keys), keys)
+    for t in range(5):
+        after = slots.step(mx.array([0, ahead[1][t], 0, ahead[0][t]]))
+        assert float(mx.abs(seen[0, t] - after[3]).max()) < 1e-4
+        assert float(mx.abs(seen[1, t] - after[1]).max()) < 1e-4
+
+
 def greedy_without_cache(model: GPT, prime: str, n: int) -> str:
     ids = TOKENIZER.encode(prime)
     for _ in range(n):

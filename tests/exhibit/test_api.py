@@ -1,0 +1,121 @@
+"""The API as a script meets it: what `/api` documents is what happens."""
+
+import http.client
+import json
+import re
+from html import unescape
+from importlib import resources
+
+import pytest
+from exhibit_tools import STORY, Served, events
+
+from gatsby_mlx.prime import LEVELS, OBSESSIONS
+
+TOPIC = {"topic": "a cat", "temp": 0, "seed": 5}
+
+
+def test_story_streams_as_events(told: Served):
+    status, headers, data = told.ask("POST", "/api/tell", {**TOPIC, "topic": "  A C\u00e4t. ", "green": 3})
+    assert (status, headers["content-type"]) == (200, "text/event-stream; charset=utf-8")
+    heard = events(data)
+    assert heard[0] == ("start", {"topic": "a cat", "green": [3], "seed": 5, "temp": 0.0})
+    assert [name for name, _ in heard if name == "place"]
+    assert "".join(content["3"]["text"] for name, content in heard if name == "text") == STORY
+    assert heard[-1] == ("end", {"3": {"finish": "end", "n_chars": len(STORY), "mentions": 2}})
+    readings = [pair for name, content in heard if name == "text" for pair in content["3"].get("light", [])]
+    assert all(0 <= p <= 1 for _, p in readings)
+    assert dict(readings)[STORY.index("green light")] > 0.9
+
+
+def test_story_comes_as_one_document_and_goes_on(told: Served):
+    status, whole = told.json("POST", "/api/tell", {**TOPIC, "stream": False})
+    assert status == 200
+    (story,) = whole["stories"]
+    assert (story["level"], story["story"], story["finish"], story["mentions"]) == (3, STORY, "end", 2)
+    status, rest = told.json("POST", "/api/tell", {**TOPIC, "stream": False, "story": STORY[:50]})
+    assert rest["stories"][0]["story"] == STORY
+    assert rest["stories"][0]["n_chars"] == len(STORY)
+
+
+def test_five_at_once_and_a_seed_of_the_server_s(told: Served):
+    status, whole = told.json("POST", "/api/tell", {"topic": "a cat", "green": list(LEVELS), "stream": False})
+    assert status == 200
+    assert [s["level"] for s in whole["stories"]] == list(LEVELS)
+    assert 0 <= whole["seed"] < 2**32
+    again = {"topic": "a cat", "green": list(LEVELS), "stream": False, "seed": whole["seed"]}
+    assert told.json("POST", "/api/tell", again)[1]["stories"] == whole["stories"]
+
+
+def test_pull_and_source_answer(told: Served):
+    status, pull = told.json("POST", "/api/pull", {"topic": "a cat", "story": STORY})
+    assert status == 200
+    assert len(pull["pull"]) == len(STORY)
+    assert pull["sum"] == pytest.approx(sum(pull["pull"]), abs=0.1)
+    status, source = told.json("POST", "/api/source", {"story": STORY})
+    assert status == 200
+    assert source["passage"]["text"] == STORY[:40]
+    assert source["passage"]["topic"] == "a tale 2"
+    assert source["corpus"] == {"stories": 3, "trained_on": None}
+
+
+def test_state_tells_what_is_served(told: Served):
+    status, state = told.json("GET", "/api/state")
+    assert status == 200
+    assert state["ready"] and not state["failed"] and not state["kiosk"] and state["sources"]
+    assert list(state["levels"].values()) == list(OBSESSIONS)
+    assert state["model"]["context"] == 512
+    assert state["batch"] == 16
+    assert state["topics"]
+
+
+def test_no_corpus_is_said(babble: Served):
+    assert not babble.json("GET", "/api/state")[1]["sources"]
+    status, told = babble.json("POST", "/api/source", {"story": "a"})
+    assert status == 422
+    assert "--corpus" in told["error"]["cure"]
+
+
+def test_examples_of_the_documentation_work(told: Served):
+    page = resources.files("gatsby_mlx.exhibit").joinpath("page/api.html").read_text("utf-8")
+    examples = [unescape(e) for e in re.findall(r"<pre><code>(curl.*?)</code></pre>", page, re.DOTALL)]
+    assert len(examples) == 4
+    for example in examples:
+        path = re.search(r"localhost:8000(\S+)", example)
+        body = re.search(r"-d '(.*?)'", example)
+        assert path
+        status, _, _ = told.ask("POST" if body else "GET", path[1], json.loads(body[1]) if body else None)
+        assert status == 200, example
+    fields = set(re.findall(r"<tr><td><code>(\w+)</code>", page))
+    assert {"topic", "green", "seed", "temp", "story", "stream"} <= fields
+    assert {"start", "place", "text", "end", "closed"} <= fields
+
+
+def test_page_s_files_have_their_types(told: Served):
+    kinds = {
+        "/": "text/html; charset=utf-8",
+        "/api": "text/html; charset=utf-8",
+        "/exhibit.css": "text/css; charset=utf-8",
+        "/exhibit.js": "text/javascript; charset=utf-8",
+        "/story.js": "text/javascript; charset=utf-8",
+        "/stream.js": "text/javascript; charset=utf-8",
+        "/kiosk.js": "text/javascript; charset=utf-8",
+        "/icon.svg": "image/svg+xml",
+    }
+    for path, kind in kinds.items():
+        status, headers, data = told.ask("GET", path)
+        assert (status, headers["content-type"]) == (200, kind)
+        assert data
+        assert not re.search(rb"(?:src|href|url|import)[^\n]{0,9}https?:", data), "nothing is fetched from outside"
+    connection = told.connect()
+    connection.request("HEAD", "/")
+    answer = connection.getresponse()
+    assert (answer.status, answer.read()) == (200, b"")
+    connection.close()
+
+
+def test_connection_is_kept_for_the_next_request(told: Served):
+    connection = http.client.HTTPConnection("127.0.0.1", told.port, timeout=30)
+    for _ in range(3):
+        connection.request("GET", "/api/state")
+        assert connection.getresponse().read()
+    connection.close()
