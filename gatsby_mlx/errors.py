@@ -50,3 +50,7 @@ class OutputError(GatsbyError):
 
 class TrainingError(GatsbyError):
     pass
+
+
+class WriterError(GatsbyError):
+    pass

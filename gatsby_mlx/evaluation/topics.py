@@ -5,7 +5,7 @@ import json
 from importlib import resources
 from pathlib import Path
 
-from gatsby_mlx import prime
+from gatsby_mlx import prime, text
 from gatsby_mlx.errors import TopicError, UsageError
 
 SALT = 1925
@@ -47,6 +47,14 @@ def default_topics(n: int | None = None) -> tuple[str, ...]:
     if n is not None and not 1 <= n <= len(both):
         raise UsageError(f"There are {len(both)} evaluation topics, so ask for 1 to {len(both)} of them, not {n}")
     return tuple(both[:n])
+
+
+def unseen_nouns() -> tuple[str, ...]:
+    """Return the words of the topics with unseen nouns that the others do not have: no topic to train on has them."""
+    content = json.loads(resources.files("gatsby_mlx.evaluation").joinpath("topics.json").read_text("utf-8"))
+    seen = {text.stem(word) for topic in content["seen"] for word in text.content_words(topic)}
+    found = {word for topic in content["unseen"] for word in text.content_words(topic)}
+    return tuple(sorted(word for word in found if text.stem(word) not in seen))
 
 
 def _shuffle(topic: str) -> bytes:
