@@ -140,10 +140,16 @@ def check_machine(chosen) -> None:
         from gatsby_mlx.writers.machine import check
 
         check(chosen.specs, chosen.shares)
-        if not sys.stderr.isatty():
-            from huggingface_hub.utils import disable_progress_bars
+        quiet_hub()
 
-            disable_progress_bars()
+
+def quiet_hub() -> None:
+    """Let the hub's client speak through our errors alone, and draw its bars on a terminal only."""
+    from huggingface_hub.utils import disable_progress_bars, logging
+
+    logging.set_verbosity_error()
+    if not sys.stderr.isatty():
+        disable_progress_bars()
 
 
 def write_house(config, out: Path) -> None:
@@ -243,6 +249,10 @@ class Progress:
         self.status(f"{told}, {self.attempts[self.writer]} written{speed}, {clock(left)} left")
 
 
+def hours(seconds: float) -> str:
+    return f"{seconds / 3600:.1f} h" if seconds >= 3600 else clock(seconds)
+
+
 def plan_table(chosen, config, run) -> str:
     """Return the plan as text: topics, stories, downloads, memory and an estimate of time for each writer."""
     from gatsby_mlx.corpus.plan import largest_remainder
@@ -255,11 +265,11 @@ def plan_table(chosen, config, run) -> str:
         total += told.seconds or 0
         down = f"{told.download_bytes / 1e9:.1f} GB" if told.download_bytes else told.found or "-"
         memory = f"{told.memory_bytes / 1e9:.1f} GB" if told.memory_bytes else "-"
-        when = "unknown" if told.seconds is None else f"{clock(told.seconds)} ({told.how})"
+        when = "unknown" if told.seconds is None else f"{hours(told.seconds)} ({told.how})"
         rows.append([told.writer, str(n), str(n * len(LEVELS)), down, memory, when])
     head = ["writer", "topics", "stories", "download", "memory", "time, first attempts"]
     from gatsby_mlx.writers.machine import usable_bytes
 
     models = any("GB" in row[4] for row in rows)
     there = f"\n\nmemory that a model may use here: {usable_bytes()[0] / 1e9:.1f} GB" if models else ""
-    return table(head, rows) + there + f"\nabout {clock(total)} in all; stories that are refused come on top"
+    return table(head, rows) + there + f"\nabout {hours(total)} in all; stories that are refused come on top"

@@ -110,18 +110,20 @@ class Ledger:
             asked = [level for level in levels if (topic, level) not in self.filled]
             rows = [self.rows.get((topic, level, number)) for level in asked]
             missing = [level for level, row in zip(asked, rows, strict=True) if row is None]
+            there = [row for row in rows if row is not None]
+            self._place(there, moves=not missing)
             if missing:
                 return [self._job(topic, level, number) for level in missing]
-            self._place([row for row in rows if row is not None])
         self._round[topic] = self.attempts
         return []
 
-    def _place(self, rows: Sequence[Attempt]) -> None:
+    def _place(self, rows: Sequence[Attempt], moves: bool) -> None:
+        """Place the stories that pass; with `moves` (the round is complete), then those that fit another level."""
         for row in rows:
             if not row.failed:
                 self.filled[row.topic, row.level] = row
         for row in rows:
-            if row.failed == (BAND,):
+            if moves and row.failed == (BAND,):
                 place = row.topic, fitting_level(row.mentions, self.bands) or 0
                 if place in self.places and place not in self.filled:
                     self.filled[place] = row

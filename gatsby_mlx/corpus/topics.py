@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from gatsby_mlx import text
 from gatsby_mlx.corpus.duplicates import jaccard
 from gatsby_mlx.corpus.plan import Plan, WriteConfig, largest_remainder, shuffled, story_seed
-from gatsby_mlx.errors import GatsbyError, TopicError
+from gatsby_mlx.errors import TopicError
 from gatsby_mlx.prime import fold_topic
 from gatsby_mlx.writers.base import TopicJob, Writer
 
@@ -38,7 +38,8 @@ def brainstorm(
     """Return the topics of a corpus, dealt to the writers by their shares, and spare ones; `names` are the heroes'.
 
     `bank(n, seed)` composes n distinct topics, and the first of more are the same; `kept_out` are words that no topic
-    may hold (the nouns of the evaluation). A writer that fails is told to `failed`, and the bank stands in.
+    may hold (the nouns of the evaluation). A writer that fails is told to `failed`, and the bank stands in; if all do,
+    the last one's error is raised.
     """
     need = largest_remainder(shares, config.n_topics)
     if config.topics is not None:
@@ -46,11 +47,14 @@ def brainstorm(
         dealt = {topic: name for name, n in need.items() for topic in [next(own) for _ in range(n)]}
         return Plan(tuple((topic, dealt[topic]) for topic in config.topics), (), tuple(names))
     pool = Pool(kept_out)
-    found = {}
+    found, failures = {}, []
     for i, writer in enumerate(writers):
         try:
             found[writer.name] = _ask(writer, need[writer.name], i, config.seed, pool)
-        except GatsbyError as error:
+        except Exception as error:  # of a loader, a template, a server: the others go on
+            failures.append(writer.name)
+            if len(failures) == len(writers):
+                raise
             failed(writer, error)
             found[writer.name] = []
     missing = {name: n - len(found[name]) for name, n in need.items()}

@@ -144,7 +144,11 @@ class Run:
         content, filled = self._first(journal.fact("plan")), self._first(journal.fact("fill"))
         if content is None:
             yield Thinking()
-            content = self._first(self._brainstorm().to_json() if self.ranks.rank == 0 else None)
+            try:
+                content = self._first(self._brainstorm().to_json() if self.ranks.rank == 0 else None)
+            except BaseException:
+                journal.delete()  # it holds nothing yet
+                raise
         if journal.fact("plan") is None:
             journal.tell("plan", content)
         yield from (Stopped(name, error) for name, error in self.failed.items())

@@ -33,19 +33,25 @@ class Group:
 
     def gather(self, value: Any) -> list[Any]:
         import mlx.core as mx
+        import numpy as np
 
         data = json.dumps(value).encode()
         stream = mx.new_stream(mx.cpu)
-        lengths = mx.distributed.all_gather(mx.array([len(data)], mx.int32), group=self.group, stream=stream).tolist()
-        padded = mx.array(list(data.ljust(max(lengths))), mx.uint8)
-        everything = bytes(mx.distributed.all_gather(padded, group=self.group, stream=stream).tolist())
-        return [json.loads(everything[i * max(lengths) :][:n]) for i, n in enumerate(lengths)]
+        own = mx.array([len(data)], mx.int32)
+        lengths = np.array(mx.distributed.all_gather(own, group=self.group, stream=stream)).tolist()
+        longest = max(lengths)
+        padded = mx.array(np.frombuffer(data.ljust(longest), np.uint8))
+        everything = np.array(mx.distributed.all_gather(padded, group=self.group, stream=stream)).tobytes()
+        return [json.loads(everything[i * longest :][:n]) for i, n in enumerate(lengths)]
 
 
 def ranks() -> Ranks:
     """Return the ranks of this process's launch; alone, and without loading MLX, if mlx.launch did not start it."""
     if "MLX_RANK" not in os.environ:
         return Alone()
+    from gatsby_mlx.device.blas import prepare
+
+    prepare()
     import mlx.core as mx
 
     group = mx.distributed.init()

@@ -5,6 +5,7 @@ where a story ends, the next one takes its place.
 """
 
 import gc
+import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -212,6 +213,7 @@ def load(folder: Path, name: str) -> tuple[Any, Any]:
     No code that comes with a model is run.
     """
     device.prepare()
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # it advises PyTorch, which nothing here needs
     try:
         import mlx_lm
         from safetensors import safe_open

@@ -186,13 +186,28 @@ def hub_errors(spec: ModelSpec) -> Iterator[None]:
     except errors.RepositoryNotFoundError:
         told = f"There is no repository {spec.repo}, or it is private"
         raise WriterError(told, "Check the name; for a private one: hf auth login") from None
-    except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled, errors.HTTPError) as e:
-        offline = os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on")
-        why = "HF_HUB_OFFLINE is set" if offline else f"the hub cannot be reached ({type(e).__name__})"
-        cure = "Unset HF_HUB_OFFLINE" if offline else "Try again when there is a network: what has come stays"
-        raise WriterError(f"{spec.repo} is not on this machine, and {why}", f"{cure}. {WITHOUT_NET}") from e
+    except (
+        errors.LocalEntryNotFoundError,
+        errors.OfflineModeIsEnabled,
+        errors.HfHubHTTPError,
+        ConnectionError,
+        TimeoutError,
+    ) as e:
+        raise WriterError(f"{spec.repo} is not on this machine, and {_why_not(e)}", _WAY_OUT) from e
     except errors.HFValidationError:
         raise WriterError(f"{spec.repo!r} is no name of a repository", "A repository is OWNER/NAME") from None
     except OSError as error:
         told = f"{spec.repo} cannot be downloaded: {error.strerror or error}"
         raise WriterError(told, "Try again: what has come stays") from error
+    except Exception as error:  # the hub's client passes its HTTP library's errors on: no name, no route, cut off
+        if not type(error).__module__.startswith("httpx"):
+            raise
+        raise WriterError(f"{spec.repo} is not on this machine, and {_why_not(error)}", _WAY_OUT) from error
+
+
+_WAY_OUT = f"Try again where there is a network (HF_HUB_OFFLINE unset): what has come stays. {WITHOUT_NET}"
+
+
+def _why_not(error: Exception) -> str:
+    offline = os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on")
+    return "HF_HUB_OFFLINE is set" if offline else f"the hub cannot be reached ({type(error).__name__})"

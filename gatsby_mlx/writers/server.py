@@ -77,7 +77,8 @@ class ServerWriter(PromptedWriter):
     def _completion(self, answer: dict[str, Any], seconds: float) -> Completion:
         message, finish = _message(answer, self.spec.url)
         parts = split(message)
-        usage = answer.get("usage") if isinstance(answer.get("usage"), dict) else {}
+        told = answer.get("usage")
+        usage = told if isinstance(told, dict) else {}
         count = [n if isinstance(n := usage.get(k), int) else 0 for k in ("prompt_tokens", "completion_tokens")]
         finish = "reasoning" if parts.inside else finish
         return Completion(parts.answer, finish, count[0], count[1], parts.reasoning, seconds)
