@@ -49,7 +49,7 @@ def test_a_sound_story_passes_every_gate():
         (document(story() + " This was level 3."), "leftover"),
         (document(story() + " <end>."), "leftover"),
         (document(story(2, 7) + " I hope you like it, as an AI."), "leftover"),
-        (document(story(filler=0) + " She went on." * 12 + " " + " ".join(FILLERS)), "loop"),
+        (document(story() + " She went on." * 4), "loop"),
     ],
 )
 def test_a_story_that_fails_just_one_gate(bad, gate):
