@@ -141,7 +141,7 @@ def download_bytes(spec: ModelSpec) -> int:
 def fetch(spec: ModelSpec) -> Found:
     """Return the model's folder, downloaded first if it is not here, as a whole and at one commit.
 
-    A broken download goes on where it stopped. Raises WriterError: no such repository, gated, offline, no space.
+    Whole files of a broken download stay. Raises WriterError: no such repository, gated, offline, no space.
     """
     found = locate(spec)
     if found is not None:

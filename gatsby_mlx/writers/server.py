@@ -92,6 +92,7 @@ class ServerWriter(PromptedWriter):
             with contextlib.closing(_OPEN(request, timeout=self.timeout_s)) as response:
                 raw = response.read(MAX_BYTES + 1)
         except urllib.error.HTTPError as error:
+            error.close()
             told = f"The server at {url} answers {error.code} ({error.reason})"
             if error.code in (400, 422):
                 raise _RefusedError(told) from None
