@@ -60,3 +60,7 @@ class TrainingError(GatsbyError):
 
 class ExhibitError(GatsbyError):
     pass
+
+
+class WriterError(GatsbyError):
+    pass

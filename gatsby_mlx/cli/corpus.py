@@ -1,4 +1,4 @@
-"""`gatsby corpus show`."""
+"""`gatsby corpus show` and `gatsby corpus verify`."""
 
 import json
 import math
@@ -48,10 +48,31 @@ def show(path: Path | None, plot: Path | None, as_json: bool) -> None:
         click.echo(f"alphabet of {len(corpus.alphabet)}, sha256 {corpus.sha256[:16]}\n")
         click.echo(dial_table(dials))
         click.echo("\n" + figures_table(figures))
+        for part in (acceptance_table(corpus.manifest), empty_line(corpus.manifest)):
+            click.echo(f"\n{part}" if part else "", nl=bool(part))
     if plot:
         from gatsby_mlx.evaluation.plots import corpus_plot
 
         corpus_plot(dials, path=plot)
+
+
+@command.command()
+@click.argument("path", type=click.Path(path_type=Path), required=False)
+def verify(path: Path | None) -> None:
+    """Check every story's offset, length and hash against the manifest, and the counts. PATH as for show.
+
+    \b
+    Example:
+      gatsby corpus verify stories
+    """
+    from gatsby_mlx import shipped
+    from gatsby_mlx.corpus import manifest
+    from gatsby_mlx.corpus.load import load
+
+    corpus = load(path or shipped.corpus())
+    manifest.check(corpus.documents, corpus.manifest, corpus.path)
+    n = len(corpus.documents)
+    click.echo(printable(f"{corpus.path}: {n:,} stories; every offset, length and hash agrees with the manifest"))
 
 
 def to_json(corpus, figures: dict, dials) -> str:
@@ -61,6 +82,7 @@ def to_json(corpus, figures: dict, dials) -> str:
         for d in dials
     ]
     told = {"path": str(corpus.path), "sha256": corpus.sha256, "characters": corpus.n_chars}
+    told |= {key: corpus.manifest[key] for key in ("blend", "attempts", "counts", "sources") if key in corpus.manifest}
     return json.dumps({**told, **figures, "dial": rows}, indent=1)
 
 
@@ -72,6 +94,29 @@ def dial_table(dials) -> str:
         cells = ["-" if math.isnan(m) else f"{m:.2f} ({a}-{b})" for m, a, b in levels]
         rows.append([d.writer, *cells, str(sum(d.n))])
     return table(["mentions", *(f"level {k}" for k in range(1, 6)), "stories"], rows)
+
+
+def acceptance_table(manifest: dict) -> str:
+    """Return, by writer, the stories written, those that passed, what each gate refused, and tokens a second."""
+    attempts = manifest.get("attempts") or {}
+    if not any(own["failed"] or own["tokens_out"] for own in attempts.values()):
+        return ""
+    gates = [gate for gate in manifest["gates"] if any(gate in own["failed"] for own in attempts.values())]
+    rows, seconds = [], manifest["timings"].get("by_writer", {})
+    for writer, own in attempts.items():
+        cells = [str(own["failed"].get(gate, 0)) for gate in gates]
+        speed = f"{own['tokens_out'] / seconds[writer]:.0f}" if own["tokens_out"] and seconds.get(writer) else "-"
+        share = f"{100 * own['passed'] / own['written']:.0f}%"
+        rows.append([writer, str(own["written"]), share, *cells, str(own.get("reasoned", 0)), speed])
+    return table(["writer", "written", "passed", *gates, "reasoned", "tokens/s"], rows)
+
+
+def empty_line(manifest: dict) -> str:
+    """Return how many stories were moved to another level and which places stayed empty, if any."""
+    counts = manifest.get("counts", {})
+    empty = ", ".join(f"{n} at level {level}" for level, n in counts.get("empty", {}).items() if n)
+    moved = f"{counts['moved']} stories were moved to the level that their mentions fit" if counts.get("moved") else ""
+    return "; ".join(filter(None, [moved, f"empty places: {empty}" if empty else ""]))
 
 
 LABELS = {

@@ -35,7 +35,7 @@ def command(out: Path, topic: str, n: int, seconds: float, seed: int) -> None:
       gatsby demo --topic "a lighthouse keeper's cat"
     """
     from gatsby_mlx.corpus.load import load
-    from gatsby_mlx.corpus.write import WriteConfig
+    from gatsby_mlx.corpus.plan import WriteConfig
     from gatsby_mlx.errors import OutputError
     from gatsby_mlx.prime import fold_topic
 
@@ -64,11 +64,9 @@ def heading(line: str) -> None:
 
 
 def write(config, folder: Path) -> None:
-    from gatsby_mlx.cli.write import write_with_status
-    from gatsby_mlx.writers import house
-    from gatsby_mlx.writers.embedded import HouseWriter
+    from gatsby_mlx.cli.write import write_house
 
-    write_with_status(HouseWriter(), config, folder, house.compose_topics(config.n // 5, config.seed))
+    write_house(config, folder)
 
 
 def show_corpus(corpus) -> None:

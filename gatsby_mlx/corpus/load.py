@@ -1,8 +1,9 @@
 """Reading a corpus: the raw file, its documents, and the manifest beside it."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from gatsby_mlx.corpus import manifest
 from gatsby_mlx.corpus.document import CURE, Document, parse
@@ -12,12 +13,16 @@ from gatsby_mlx.prime import ALPHABET
 
 @dataclass(frozen=True)
 class Corpus:
-    """Documents in file order, the characters they are written in (sorted), and the sha256 of the file's bytes."""
+    """Documents in file order, the characters they are written in (sorted), and the sha256 of the file's bytes.
+
+    `manifest` is the content of the manifest beside it, {} where there is none.
+    """
 
     documents: tuple[Document, ...]
     alphabet: str
     sha256: str
     path: Path | None = None
+    manifest: dict[str, Any] = field(default_factory=dict)
 
     @property
     def n_chars(self) -> int:
@@ -59,4 +64,4 @@ def load(path: Path | str) -> Corpus:
         documents = manifest.annotate(documents, content, beside)
     ours = "stories" in content and set(text) <= set(ALPHABET)
     alphabet = ALPHABET if ours else "".join(sorted(set(text)))
-    return Corpus(tuple(documents), alphabet, hashlib.sha256(data).hexdigest(), raw)
+    return Corpus(tuple(documents), alphabet, hashlib.sha256(data).hexdigest(), raw, content)

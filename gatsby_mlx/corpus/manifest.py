@@ -79,3 +79,15 @@ def annotate(documents: Sequence[Document], content: dict, path: Path) -> list[D
         known.append(replace(document, writer=row.get("writer"), name=row.get("name")))
         offset += len(document.text)
     return known
+
+
+def check(documents: Sequence[Document], content: dict, raw: Path | None) -> None:
+    """Check the counts of a manifest whose entries `annotate` has checked; raise CorpusError where there is none."""
+    if not content:
+        raise CorpusError(f"There is no manifest beside {raw}", "Only a corpus that gatsby wrote can be verified")
+    counts = content.get("counts", {})
+    told = {"stories": len(documents), "chars": sum(len(d.text) for d in documents)}
+    told |= {"topics": len({d.topic for d in documents})} if "schema" in content else {}
+    wrong = [key for key, n in told.items() if counts.get(key) != n]
+    if wrong:
+        raise CorpusError(f"The manifest beside {raw} counts other {', '.join(wrong)} than the corpus has", CURE)

@@ -57,6 +57,14 @@ def default_topics(n: int | None = None) -> tuple[str, ...]:
     return tuple(both[:n])
 
 
+def unseen_nouns() -> tuple[str, ...]:
+    """Return the words of the topics with unseen nouns that the others do not have: no topic to train on has them."""
+    content = json.loads(resources.files("gatsby_mlx.evaluation").joinpath("topics.json").read_text("utf-8"))
+    seen = {text.stem(word) for topic in content["seen"] for word in text.content_words(topic)}
+    found = {word for topic in content["unseen"] for word in text.content_words(topic)}
+    return tuple(sorted(word for word in found if text.stem(word) not in seen))
+
+
 def _shuffle(topic: str) -> bytes:
     return hashlib.sha256(f"{SALT}\n{topic}".encode()).digest()
 

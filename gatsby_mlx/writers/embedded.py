@@ -1,21 +1,35 @@
 """The house writer as a Writer: embedded, needs no model, writes a thousand stories in seconds."""
 
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections import deque
+from collections.abc import Iterator
+from typing import Any, Self
 
 from gatsby_mlx.writers import house
-from gatsby_mlx.writers.base import Draft, StoryJob
+from gatsby_mlx.writers.base import Draft, StoryJob, TopicJob
 
 VERSION = 2  # raised whenever the same job gives other text
 
 
 class HouseWriter:
     name = "house"
+    group = 250  # a second's work, written again as it was
 
     def __init__(self):
         self.about: dict[str, Any] = {"kind": "house", "version": VERSION}
+        self.source: dict[str, Any] = {}
 
-    def write(self, jobs: Iterable[StoryJob]) -> Iterator[Draft]:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def write(self, queue: deque[StoryJob]) -> Iterator[Draft]:
         """Yield one draft for each job, in order."""
-        for job in jobs:
+        while queue:
+            job = queue.popleft()
             yield Draft(job, house.write_story(job.topic, job.name, job.level, job.seed))
+
+    def brainstorm(self, queue: deque[TopicJob]) -> Iterator[tuple[TopicJob, str]]:
+        """Yield nothing: the house's topics are the topic bank (`house.compose_topics`)."""
+        return iter(())

@@ -4,15 +4,22 @@ import pytest
 
 from gatsby_mlx.corpus import gates
 from gatsby_mlx.corpus.document import Document
+from gatsby_mlx.corpus.load import load
 from gatsby_mlx.prime import LEVELS, Prime
 
+WORDS = """night long moon low hill high sea deep boat small dog wet road far wind cold house warm lamp old door shut
+cup full bed soft sky wide bird shy tree tall leaf dry rain thin star pale stone grey field flat pond still gate rusty
+fence bent barn red hay gold cart slow mill broken lane narrow well empty roof steep bell loud shoe torn path muddy
+brook clear goat white crow black apple round plum sweet nest high-up""".split()
 OPENING = "A small cat sat by the window with Mia. "
-FILLER = "The night was long and the moon was low. "  # 9 words
-LIGHT = "Mia saw the green light. "
+FILLERS = [f"The {a} was {b} and the {c} was {d}." for a, b, c, d in zip(*[iter(WORDS)] * 4, strict=False)] + [
+    f"Some {a} went past, and no {b} knew why it was so." for a, b in zip(WORDS[::4], WORDS[2::4], strict=False)
+]
+LIGHTS = [f"Mia saw the {w} and the green light." for w in ("pond", "barn", "gate", "hill", "road", "lamp")]
 
 
 def story(mentions: int = 2, filler: int = 9) -> str:
-    return (OPENING + LIGHT * mentions + FILLER * filler).strip()
+    return " ".join([OPENING.strip(), *LIGHTS[:mentions], *FILLERS[:filler]]).strip()
 
 
 def document(told: str, level: int = 1, topic: str = "a cat and a window", name: str = "Mia") -> Document:
@@ -28,18 +35,21 @@ def test_a_sound_story_passes_every_gate():
     ("bad", "gate"),
     [
         (document(story(filler=2)), "length"),
-        (document(story(filler=18)), "length"),
-        (document(story() + " " + "Extraordinarily " * 35 + "so.", topic="a cat"), "length"),
+        (document(story(filler=32)), "length"),
+        (document(story() + " " + " ".join(f"{w}ingly{w}ish" for w in WORDS[:60]) + ".", topic="a cat"), "length"),
         (document(story()[:-1]), "ends"),
         (document(story(), name="Tom"), "hero"),
-        (document(story(), topic="a cat and a lamp"), "topic"),
+        (document(story(), topic="a whale"), "topic"),
         (document(story() + " Caf\u00e9."), "alphabet"),
         (document(story() + " A [hat]."), "alphabet"),
         (document(story(0)), "band"),
         (document(story(3)), "band"),
         (document(story(), level=5), "band"),
-        (document(story() + " The hat was green."), "light"),
-        (document(story() + " A greenish hat."), "light"),
+        (document(story() + "\n\nNote: she was here."), "leftover"),
+        (document(story() + " This was level 3."), "leftover"),
+        (document(story() + " <end>."), "leftover"),
+        (document(story(2, 7) + " I hope you like it, as an AI."), "leftover"),
+        (document(story() + " She went on." * 4), "loop"),
     ],
 )
 def test_a_story_that_fails_just_one_gate(bad, gate):
@@ -51,8 +61,28 @@ def test_a_story_that_lost_letters_in_the_cleaning_fails_the_alphabet():
 
 
 def test_every_gate_has_a_story_that_fails_it():
-    failed = gates.failures(document("green caf\u00e9", level=4))
-    assert failed == list(gates.GATES) == ["length", "ends", "hero", "topic", "alphabet", "band", "light"]
+    failed = gates.failures(
+        document("Title: a caf\u00e9 and a b and a b and a b", level=4, topic="a whale"), finish="length"
+    )
+    assert (*failed, gates.DUPLICATE) == gates.NAMES
+
+
+def test_a_story_names_its_own_hero_and_no_other_one():
+    both = document(story() + " Then Tom came.")
+    assert gates.failures(both) == gates.failures(both, heroes=frozenset({"Mia"})) == []
+    assert gates.failures(both, heroes=frozenset({"Mia", "Tom"})) == ["hero"]
+
+
+@pytest.mark.parametrize("finish", ["length", "reasoning", "content_filter"])
+def test_a_story_that_did_not_end_by_itself_is_none(finish):
+    assert gates.failures(document(story()), finish=finish) == ["finish"]
+
+
+@pytest.mark.seed
+def test_the_seeds_own_stories_pass_the_gates_that_are_not_about_length_or_mentions(seed_corpus):
+    documents = load(seed_corpus / "gatsby-2.raw.txt").documents
+    failed = [gate for d in documents for gate in gates.failures(d) if gate in ("ends", "hero", "leftover", "alphabet")]
+    assert len(failed) < 0.03 * len(documents)
 
 
 def test_bands_own_every_count_from_one_up_just_once():

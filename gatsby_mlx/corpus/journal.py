@@ -1,0 +1,191 @@
+"""The journal: a SQLite file in the output folder that keeps the plan and one row for every attempt.
+
+WAL with full sync (on macOS F_FULLFSYNC): what was committed survives a SIGKILL and a power cut. One process writes a
+journal at a time; the lock is the kernel's and goes with the process. Anybody may read meanwhile.
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import sqlite3
+from collections.abc import Iterable, Iterator
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any, Self
+
+from gatsby_mlx import files
+from gatsby_mlx.corpus.ledger import Attempt, Key
+from gatsby_mlx.errors import OutputError
+
+VERSION = 1
+FIELDS = [f.name for f in fields(Attempt)]
+NAME = "journal.sqlite3"
+
+
+def path_of(out: Path, rank: int = 0) -> Path:
+    """Return the journal's path: each rank of several machines has its own, since they may share a disk."""
+    return out / (NAME if rank == 0 else f"journal.rank{rank}.sqlite3")
+
+
+def belongs(name: str) -> bool:
+    """Tell whether a file of the output folder is a journal's."""
+    return name.startswith("journal.") and ".sqlite3" in name
+
+
+class Journal:
+    """An open journal. Use it in a `with` block; `write=False` reads one that another process may be writing.
+
+    Raises OutputError: no journal to read, a second writer, a damaged file, a full disk.
+    """
+
+    def __init__(self, out: Path, rank: int = 0, write: bool = True):
+        self.path, self._lock = path_of(out, rank), None
+        with files.output_errors(str(out)):
+            if write:
+                out.mkdir(parents=True, exist_ok=True)
+                self._lock = _locked(self._lock_path, out)
+            elif not self.path.is_file():
+                raise OutputError(f"There is no journal in {out}", "Begin with: gatsby write --out DIR")
+        try:
+            with self._errors():
+                mode = "rwc" if write else "ro"
+                self._db = sqlite3.connect(f"file:{_quoted(self.path)}?mode={mode}", uri=True, isolation_level=None)
+                if write:
+                    self._prepare()
+                self._check()
+        except BaseException:
+            self._unlock()
+            raise
+
+    def _prepare(self) -> None:
+        for line in (
+            "PRAGMA journal_mode = WAL",
+            "PRAGMA synchronous = FULL",
+            "PRAGMA fullfsync = 1",
+            "PRAGMA checkpoint_fullfsync = 1",
+        ):
+            self._db.execute(line)
+        with self._transaction():
+            if self._db.execute("PRAGMA user_version").fetchone()[0] == 0:
+                columns = ", ".join(FIELDS)
+                self._db.execute("CREATE TABLE facts (key TEXT PRIMARY KEY, value TEXT NOT NULL)")
+                self._db.execute(f"CREATE TABLE attempts ({columns}, PRIMARY KEY (topic, level, attempt))")
+                self._db.execute(f"PRAGMA user_version = {VERSION}")
+
+    def _check(self) -> None:
+        version = self._db.execute("PRAGMA user_version").fetchone()[0]
+        if version != VERSION:
+            raise OutputError(f"{self.path} has version {version}, and this gatsby reads {VERSION}", self._cure())
+        problem = self._db.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if problem != "ok":
+            raise sqlite3.DatabaseError(problem)
+
+    def _cure(self) -> str:
+        return f"Move it away (mv {self.path} {self.path}.old) and write again, or choose another --out"
+
+    @contextlib.contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+            if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
+                told = f"cannot write {self.path}: {error}"
+                raise OutputError(told, "Free some space on that disk; the same command goes on") from error
+            raise OutputError(f"The journal {self.path} is damaged: {error}", self._cure()) from error
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            raise
+        self._db.execute("COMMIT")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with contextlib.suppress(sqlite3.Error):
+            self._db.close()
+        self._unlock()
+
+    def delete(self) -> None:
+        """Close the journal and delete it."""
+        self._db.close()
+        for path in (self.path, *self.path.parent.glob(f"{self.path.name}-*"), self._lock_path):
+            path.unlink(missing_ok=True)
+        self._unlock()
+
+    @property
+    def _lock_path(self) -> Path:
+        return self.path.with_name(f".{self.path.name}.lock")
+
+    def _unlock(self) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def fact(self, key: str) -> Any:
+        """Return what `tell` kept under `key`, or None."""
+        with self._errors():
+            row = self._db.execute("SELECT value FROM facts WHERE key = ?", (key,)).fetchone()
+            return None if row is None else json.loads(row[0])
+
+    def tell(self, key: str, value: Any) -> None:
+        """Keep a JSON value under `key`, in place of what was there."""
+        with self._errors(), self._transaction():
+            self._db.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (key, json.dumps(value)))
+
+    def add(self, attempts: Iterable[Attempt]) -> None:
+        """Keep attempts, in one transaction; one that is there already stays as it is."""
+        marks = ", ".join("?" * len(FIELDS))
+        with self._errors(), self._transaction():
+            self._db.executemany(f"INSERT OR IGNORE INTO attempts VALUES ({marks})", map(_row, attempts))
+
+    def refuse(self, verdicts: Iterable[tuple[Key, tuple[str, ...]]]) -> None:
+        """Change what attempts failed, in one transaction."""
+        line = "UPDATE attempts SET failed = ? WHERE topic = ? AND level = ? AND attempt = ?"
+        with self._errors(), self._transaction():
+            self._db.executemany(line, [(json.dumps(failed), *key) for key, failed in verdicts])
+
+    def attempts(self) -> list[Attempt]:
+        """Return all attempts, in the order in which they were made."""
+        with self._errors():
+            rows = self._db.execute(f"SELECT {', '.join(FIELDS)} FROM attempts ORDER BY rowid").fetchall()
+        try:
+            return [_attempt(row) for row in rows]
+        except (ValueError, TypeError) as error:
+            raise OutputError(f"The journal {self.path} is damaged: {error}", self._cure()) from error
+
+
+def _locked(path: Path, out: Path) -> int:
+    while True:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(fd)
+            raise OutputError(f"Another gatsby is writing to {out}", "Wait for it, or choose another --out") from None
+        with contextlib.suppress(FileNotFoundError):  # it was deleted, and perhaps made anew, before it was locked
+            if os.fstat(fd).st_ino == os.stat(path).st_ino:
+                return fd
+        os.close(fd)
+
+
+def _quoted(path: Path) -> str:
+    from urllib.parse import quote
+
+    return quote(str(path.absolute()))
+
+
+def _row(attempt: Attempt) -> tuple:
+    return tuple(json.dumps(v) if isinstance(v := getattr(attempt, k), tuple) else v for k in FIELDS)
+
+
+def _attempt(row: tuple) -> Attempt:
+    found = Attempt(*row)
+    return replace(found, failed=tuple(json.loads(row[FIELDS.index("failed")])))

@@ -1,0 +1,26 @@
+"""Keeping a Mac awake while it works."""
+
+import contextlib
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+
+
+@contextlib.contextmanager
+def awake() -> Iterator[None]:
+    """Keep the machine from sleeping when idle inside the block; on a system without `caffeinate`, do nothing.
+
+    `caffeinate -i -w PID` ends with this process even if it is killed. From its manual page; not run on a Mac.
+    """
+    command = shutil.which("caffeinate") if sys.platform == "darwin" else None
+    if command is None:
+        yield
+        return
+    helper = subprocess.Popen([command, "-i", "-w", str(os.getpid())])
+    try:
+        yield
+    finally:
+        helper.terminate()
+        helper.wait()

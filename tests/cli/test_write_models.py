@@ -1,0 +1,168 @@
+"""`gatsby write` with real models as processes: killed and resumed, in two ranks, planned, and refused."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import tiny
+from cli_tools import ROOT, command, environment, gatsby, one_line, real
+
+from gatsby_mlx.corpus.journal import Journal
+from gatsby_mlx.corpus.load import load
+
+
+@pytest.fixture(scope="session")
+def model_folder(tmp_path_factory) -> Path:
+    return tiny.save(tmp_path_factory.mktemp("models") / "tiny", "granite")
+
+
+@pytest.fixture
+def blend(place, model_folder) -> Path:
+    """A tiny model and the house, half and half: what the first babbles is refused."""
+    told = f'[writers.tiny]\nmodel = "{model_folder}"\nmax_tokens = 40\nbatch = 4\n[writers.house]\n'
+    (place / "b.toml").write_text(told)
+    return place / "b.toml"
+
+
+def lines(folder: Path) -> list[str]:
+    told = (folder / "manifest.json").read_text().splitlines()
+    return [line for line in told if not line.startswith('"timings"')]
+
+
+def test_sigkill_at_any_moment_loses_at_most_what_was_in_flight_and_the_end_is_the_same(place, blend):
+    words = ["write", "--blend", str(blend), "--n", "20", "--out"]
+    assert gatsby(*words, place / "whole").exit_code == 0
+    kills, seen = 0, 0
+    for pause in (0.6, 1.2, 2.0):
+        process = subprocess.Popen(
+            command(*words, "broken"), cwd=place, env=environment(place), stderr=subprocess.DEVNULL
+        )
+        until = time.monotonic() + 60
+        while process.poll() is None and time.monotonic() < until and count(place / "broken") <= seen:
+            time.sleep(0.02)
+        time.sleep(pause / 4)
+        if process.poll() is None:
+            process.send_signal(signal.SIGKILL)
+            kills += 1
+        process.wait()
+        seen = count(place / "broken")
+    assert kills
+    done = real(place, *words, "broken")
+    assert done.returncode == 0, done.stderr
+    assert (place / "whole" / "raw.txt").read_bytes() == (place / "broken" / "raw.txt").read_bytes()
+    assert lines(place / "whole") == lines(place / "broken")
+    rejected = json.loads((place / "broken" / "manifest.json").read_text())["rejected"]
+    keys = [(row["topic"], row["level"], row["seed"]) for row in rejected]
+    assert len(keys) == len(set(keys)) >= 50
+    again = gatsby(*words, place / "broken")
+    assert "nothing to do" in again.stderr
+
+
+def count(folder: Path) -> int:
+    try:
+        with Journal(folder, write=False) as journal:
+            return len(journal.attempts())
+    except Exception:
+        return 0
+
+
+def test_two_ranks_on_localhost_write_what_one_process_writes(place):
+    words = ["write", "--n", "20", "--out"]
+    assert gatsby(*words, place / "one").exit_code == 0
+    launch = [Path(sys.executable).with_name("mlx.launch"), "-n", "2", "--backend", "ring", "--python", sys.executable]
+    env = environment(place) | {"PATH": os.environ["PATH"]}
+    done = subprocess.run(
+        [*launch, str(ROOT / "cli.py"), *words, "two"], cwd=place, env=env, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    assert (place / "one" / "raw.txt").read_bytes() == (place / "two" / "raw.txt").read_bytes()
+    assert lines(place / "one") == lines(place / "two")
+
+
+def test_dry_run_plans_and_writes_nothing(place, blend):
+    done = gatsby("write", "--blend", blend, "--n", 20, "--out", "c", "--dry-run")
+    assert done.exit_code == 0, done.output
+    assert "tiny" in done.stdout
+    assert "house" in done.stdout
+    assert not (place / "c").exists()
+
+
+def test_smoke_is_a_topic_for_each_writer_and_print_shows_the_stories(place):
+    done = gatsby("write", "--smoke", "--print", "--out", "c")
+    assert done.exit_code == 0
+    assert len(load(place / "c").documents) == 5
+    assert done.stdout.count("level ") == 5
+
+
+def test_a_model_of_which_nothing_is_accepted_leaves_a_journal_and_one_line(place, model_folder):
+    done = gatsby("write", "--blend", str(model_folder), "--n", 5, "--out", "c", "--topics", topics(place))
+    assert done.exit_code == 1
+    assert "passes the gates" in one_line(done.stderr)
+    assert not (place / "c" / "raw.txt").exists()
+
+
+def topics(place: Path) -> Path:
+    (place / "t.txt").write_text("a cat\n")
+    return place / "t.txt"
+
+
+@pytest.mark.parametrize(
+    ("blend", "code", "told"),
+    [
+        ("shakespeare", 2, "no writer 'shakespeare'"),
+        ("olmo=0", 2, "positive number"),
+        ("olmo=-1,house=2", 2, "0 or more"),
+        ("olmo=nan", 2, "0 or more"),
+        ("olmo=much", 2, "is a number"),
+        ("house,house", 2, "twice"),
+        ("server:nowhere", 2, "server:URL#MODEL"),
+        ("none.toml", 2, "no blend none.toml"),
+        ("./nowhere", 1, "not a model"),
+        ("server:http://127.0.0.1:1#m", 1, "no server at"),
+    ],
+)
+def test_a_blend_that_cannot_be_is_one_line(place, blend, code, told):
+    done = gatsby("write", "--blend", blend, "--n", 5, "--out", "c")
+    assert done.exit_code == code, done.output
+    assert told in one_line(done.stderr)
+    assert not list(Path("c").glob("[!.]*"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "writers = 3",
+        "[writers.olmo]\nshare = 'much'",
+        "[writers.olmo]\ntempo = 1",
+        "[writers.olmo]\ntemp = -1",
+        "[writers.olmo]\nbatch = 1.5",
+        "[writers.house]\ntemp = 1",
+        "[writers.olmo]\n[bands]\n1 = [3, 4]",
+        "[writers.olmo]\n[bands]\n6 = [30]",
+        "[writers.Big]\nmodel = 'a/b'",
+        "[[",
+    ],
+)
+def test_a_blend_file_that_cannot_be_is_one_line(place, text):
+    (place / "b.toml").write_text(text)
+    done = gatsby("write", "--blend", "b.toml", "--n", 5, "--out", "c")
+    assert done.exit_code == 2, done.output
+    assert "b.toml" in one_line(done.stderr)
+
+
+def test_verify_tells_a_whole_corpus_from_a_changed_one(place, corpus):
+    assert "every offset" in gatsby("corpus", "verify", corpus).stdout
+    shutil.copy(corpus / "raw.txt", place / "raw.txt")
+    done = gatsby("corpus", "verify", "raw.txt")
+    assert done.exit_code == 1
+    assert "no manifest" in one_line(done.stderr)
+    told = json.loads((corpus / "manifest.json").read_text())
+    told["counts"]["chars"] += 1
+    (place / "manifest.json").write_text(json.dumps(told))
+    assert "counts other chars" in one_line(gatsby("corpus", "verify", ".").stderr)
