@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from gatsby_mlx.bench import timing
 from gatsby_mlx.errors import UsageError
-from gatsby_mlx.evaluation.plots import Colours, _dress, _legend, _plot
+from gatsby_mlx.evaluation.plots import Colours, dress, legend, plot
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -53,10 +53,10 @@ def growth(results: Sequence[dict[str, Any]], axis: str, path: Path) -> None:
         axes.set_xticks(sizes, [str(size) for size in sizes])
         axes.set_ylim(axes.get_ylim()[0] / 1.1, axes.get_ylim()[1] * 1.3)  # room for the legend
         _ticks(axes, "y")
-        _dress(axes, c, "microseconds for a character of training", AXES[axis])
-        _legend(axes, c, "best")
+        dress(axes, c, "microseconds for a character of training", AXES[axis])
+        legend(axes, c, "best")
 
-    _plot("bench-growth", paint, f"Time of a training character by {axis}, MLX and PyTorch.", path)
+    plot("bench-growth", paint, f"Time of a training character by {axis}, MLX and PyTorch.", path)
 
 
 def ratios(documents: Sequence[dict[str, Any]], path: Path) -> None:
@@ -79,11 +79,11 @@ def ratios(documents: Sequence[dict[str, Any]], path: Path) -> None:
         axes.set_yticks(range(len(names)), [_short(name) for name in reversed(names)], fontsize=6.5)
         axes.set_ylim(-0.6 - 0.18 * len(documents), len(names) - 0.4)
         _ticks(axes, "x")
-        _dress(axes, c, "MLX over PyTorch, with 95% intervals", "times as good")
+        dress(axes, c, "MLX over PyTorch, with 95% intervals", "times as good")
         axes.grid(axis="x", color=c.grid, linewidth=0.7)
-        _legend(axes, c, "best")
+        legend(axes, c, "best")
 
-    _plot("bench-ratios", paint, "How many times as good as PyTorch MLX is, result by result.", path)
+    plot("bench-ratios", paint, "How many times as good as PyTorch MLX is, result by result.", path)
 
 
 def _ticks(axes: "Axes", which: str) -> None:

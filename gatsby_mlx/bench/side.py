@@ -97,7 +97,7 @@ def half(name: str) -> Any:
 
         return MlxHalf()
     try:
-        import torch
+        import torch  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise SideError(f"PyTorch cannot be imported ({error})", TORCH_CURE) from None
     if tuple(int(part) for part in torch.__version__.split("+")[0].split(".")[:2]) < (2, 6):

@@ -287,12 +287,3 @@ def _seconds_to_output(command: list[str]) -> float:
     if child.returncode or not seen:
         raise SideError(f"{' '.join(command[2:4])} failed with code {child.returncode}", "Run it by hand to see why")
     return seconds
-
-
-def write(bench: Bench) -> Results:
-    """Measure the writing of a corpus: in this process against the same model behind an HTTP server."""
-    try:
-        from gatsby_mlx.bench.write import bench_write  # pyright: ignore[reportMissingImports]
-    except ModuleNotFoundError:
-        raise GatsbyError("This version has no writers to measure", "See: gatsby write --help") from None
-    return bench_write(bench.folder)

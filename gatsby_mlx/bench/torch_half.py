@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-import torch.nn.functional as F
+import torch  # pyright: ignore[reportMissingImports]
+import torch.nn.functional as F  # pyright: ignore[reportMissingImports]
 from safetensors.torch import load_file
-from torch import nn
+from torch import nn  # pyright: ignore[reportMissingImports]
 
 from gatsby_mlx.bench import work
 from gatsby_mlx.bench.side import resident_peak_bytes

@@ -1,13 +1,11 @@
 """How fast stories are written: one at a time through mlx_lm.server, one at a time in process, and as `gatsby write`.
 
-    python -m gatsby_mlx.bench.write FOLDER --n 32
+    gatsby bench write FOLDER --n 32
 
 All three have the same model folder, prompts, seeds, sampling and limits. The server's process has the same BLAS.
 """
 
-import argparse
 import contextlib
-import json
 import signal
 import socket
 import subprocess
@@ -93,18 +91,3 @@ def serving(folder: Path) -> Iterator[str]:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("folder")
-    parser.add_argument("--n", type=int, default=32)
-    parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--max-tokens", type=int, default=320)
-    given = parser.parse_args()
-    found = bench_write(given.folder, given.n, given.batch, given.max_tokens)
-    sys.stdout.write(json.dumps(found, indent=1) + "\n")
-
-
-if __name__ == "__main__":
-    main()

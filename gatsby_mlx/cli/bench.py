@@ -130,15 +130,32 @@ def decode(batch, **options) -> None:
 
 
 @command.command()
-@common_options
-def write(**options) -> None:
-    """Measure the writing of stories, in this process against an HTTP server.
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option("--n", type=click.IntRange(1), default=32, show_default=True, help="Stories to write in each way.")
+@click.option("--batch", type=click.IntRange(1), default=32, show_default=True, help="Stories at once in this process.")
+@click.option("--max-tokens", type=click.IntRange(1), default=320, show_default=True, help="Tokens of a story at most.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+def write(model, n, batch, max_tokens, as_json) -> None:
+    """Measure how fast MODEL, a folder in mlx-lm's form, writes: here, in a batch, and behind mlx_lm.server.
 
     \b
-    Examples:
-      gatsby bench write
+    Example:
+      gatsby bench write models/smollm2 --n 32
     """
-    measure(lambda bench, suites: suites.write(bench), PRESETS[options["preset"]].model, default_pairs=1, **options)
+    from gatsby_mlx.bench.write import bench_write
+
+    if not (model / "config.json").is_file():
+        raise UsageError(f"{model} is no model in mlx-lm's form: it has no config.json", "Make one: mlx_lm.convert")
+    found = bench_write(model, n, batch, max_tokens)
+    if as_json:
+        click.echo(json.dumps(found, indent=1))
+        return
+    rows = [
+        [name, *(f"{value:,.1f}" for value in way.values()), f"{found['ratios'][name]:.2f}"]
+        for name, way in found["ways"].items()
+    ]
+    first = next(iter(found["ways"].values()))
+    click.echo(table(["way", *(key.replace("_", " ") for key in first), "to the server"], rows))
 
 
 @command.command(name="all")

@@ -118,8 +118,8 @@ class _Recorder:
 class _Glance:
     """Attention of a few rows to their kept keys and to new ones of their own, which are not kept."""
 
-    def __init__(self, cache: SlotCache, rows: mx.array, n: int, mask: mx.array):
-        self.keys, self.values, self.mask = cache.keys[rows][:, :, :n], cache.values[rows][:, :, :n], mask
+    def __init__(self, keys: mx.array, values: mx.array, mask: mx.array):
+        self.keys, self.values, self.mask = keys, values, mask
 
     def attend(self, q: mx.array, k: mx.array, v: mx.array) -> mx.array:
         keys, values = mx.concatenate([self.keys, k], axis=2), mx.concatenate([self.values, v], axis=2)
@@ -187,8 +187,7 @@ class Slots:
         """Read a prime of up to block_size characters into `row`; its logits are those after the last one."""
         T = len(ids)
         logits, arrays = self._reading(tuple(ids))
-        number = int(np.searchsorted(self.edges, row, side="right")) - 1
-        part, own = self.parts[number], row - self.edges[number]
+        part, own = self._place(row)
         part.grow(_blocks(T))
         for cache, (k, v) in zip(part.caches, arrays, strict=True):
             cache.keys[own, :, :T] = k
@@ -224,8 +223,23 @@ class Slots:
         kept = mx.broadcast_to((mx.arange(n) <= places)[:, None], (R, T, n))
         new = mx.broadcast_to(mx.arange(T) <= mx.arange(T)[:, None], (R, T, T))
         mask = mx.concatenate([kept, new], axis=2)[:, None]
-        caches = [_Glance(cache, mx.array(rows), n, mask) for cache in self.caches]
+        arrays = [self._kept(row, n) for row in rows]
+        caches = []
+        for layer in range(len(arrays[0])):
+            keys, values = (mx.stack([own[layer][i] for own in arrays]) for i in (0, 1))
+            caches.append(_Glance(keys, values, mask))
         return self.model(mx.array(ids), caches, places + 1 + mx.arange(T))
+
+    def _kept(self, row: int, n: int) -> list[tuple[mx.array, mx.array]]:
+        """Return each layer's keys and values of one row, [H, n, D]."""
+        part, own = self._place(row)
+        part.grow(_blocks(n))
+        return [(cache.keys[own, :, :n], cache.values[own, :, :n]) for cache in part.caches]
+
+    def _place(self, row: int) -> tuple[_Part, int]:
+        """Return the part that has `row`, and the row's number in it."""
+        number = int(np.searchsorted(self.edges, row, side="right")) - 1
+        return self.parts[number], row - self.edges[number]
 
     def step(self, ids: mx.array) -> mx.array:
         """Feed one character to each row, ids [B]; return the logits [B, V] after it.
