@@ -1,6 +1,5 @@
 """gatsby bench: what a person sees of a document, and mistakes in one line."""
 
-import importlib.util
 import json
 
 import pytest
@@ -45,8 +44,7 @@ def test_a_mistake_is_one_line_with_its_cure(args, code, told, tmp_path, monkeyp
     assert told in one_line(result.stderr)
 
 
-def test_writers_that_are_not_there_are_one_line(tmp_path, monkeypatch):
-    if importlib.util.find_spec("gatsby_mlx.bench.write"):
-        return
-    result = gatsby("bench", "write", "--preset", "pocket", "--against", "none")
-    assert result.exit_code == 1 and "no writers to measure" in one_line(result.stderr)
+def test_bench_write_of_no_model_is_one_line(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = gatsby("bench", "write", "nowhere")
+    assert result.exit_code == 2 and "nowhere is no model in mlx-lm's form" in one_line(result.stderr)
