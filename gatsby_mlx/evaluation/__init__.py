@@ -1,1 +1,1 @@
-"""Evaluation: the dial, its statistics, plots and page."""
+"""Evaluation: stories told once, the dial, honour, prose, their statistics and plots, and what is reported of them."""

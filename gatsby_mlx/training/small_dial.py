@@ -37,11 +37,11 @@ class SmallDial:
         for d in documents:
             own[d.level].append(text.count_mentions(d.story))
         self.taught = tuple(sum(own[k]) / len(own[k]) if own[k] else math.nan for k in prime.LEVELS)
-        topics = sorted(topics_of(documents))
+        topics, voices = sorted(topics_of(documents)), {d.topic: d.prime.voice for d in documents}
         n = min(n_topics, len(topics))
         chosen = [topics[i * len(topics) // n] for i in range(n)]
         self.jobs = [
-            Job(prime.render(prime.Prime(topic, k)), seed + i, k)
+            Job(prime.render(prime.Prime(topic, k, voices[topic])), seed + i, k)
             for i, topic in enumerate(chosen)
             for k in prime.LEVELS
         ]
