@@ -133,7 +133,7 @@ def corpus_card(corpus: Corpus, repo: str, splits: dict[str, int], licence: str 
 
 
 def own_card(folder: Path) -> str | None:
-    """Return the folder's own README.md, or None. The shipped corpus's is the project's and counts as its own."""
+    """Return the text of the folder's own README.md, or None."""
     path = folder / NAME
     return path.read_text("utf-8") if path.is_file() else None
 
