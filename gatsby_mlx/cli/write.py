@@ -187,7 +187,8 @@ def write_with_status(run, show: bool = False) -> None:
         names = ", ".join(run.failed)
         told = f"{names} could not go on: {line_of(next(iter(run.failed.values())))}. {done} stories are kept"
         raise WriterError(told, f"The same command goes on; --assemble makes a corpus of what there is: {run.command}")
-    summary(run, progress)
+    if run.ranks.rank == 0:
+        summary(run, progress)
 
 
 def line_of(error: Exception) -> str:

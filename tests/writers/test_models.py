@@ -134,7 +134,7 @@ def test_a_branch_is_pinned_to_its_commit(hub, tmp_path):
 
 
 def test_a_broken_download_goes_on_with_what_is_missing(hub, tmp_path):
-    """Whole files stay; the client (huggingface_hub 2.4) begins the file that broke again, unless it retries at once."""
+    """Whole files stay; huggingface_hub 2.4 begins the file that broke again, unless it retries at once."""
     hub.breaks = 1
     first = fetch(hub, tmp_path, "a/model", COMMIT)
     assert first.startswith("hub") or ("cannot be" in first and "what has come stays" in first), first
