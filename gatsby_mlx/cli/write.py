@@ -57,7 +57,7 @@ def command(blend, n, seed, topics, out, smoke, dry_run, assemble, show) -> None
       gatsby write --n 1000 --out stories
       gatsby write --blend four --smoke --out smoke
       gatsby write --blend olmo=.4,gemma=.5,house=.1 --n 2000 --out mixed
-      gatsby write --blend server:http://localhost:1234#gemma --n 100 --out served
+      gatsby write --blend server:http://localhost:1234 --n 100 --out served
     """
     from gatsby_mlx.corpus import blend as blends
     from gatsby_mlx.corpus import write as writing
@@ -187,7 +187,8 @@ def write_with_status(run, show: bool = False) -> None:
         names = ", ".join(run.failed)
         told = f"{names} could not go on: {line_of(next(iter(run.failed.values())))}. {done} stories are kept"
         raise WriterError(told, f"The same command goes on; --assemble makes a corpus of what there is: {run.command}")
-    summary(run, progress)
+    if run.ranks.rank == 0:
+        summary(run, progress)
 
 
 def line_of(error: Exception) -> str:

@@ -29,6 +29,7 @@ _LEFTOVER = re.compile(
       | ^(?:sure|certainly|of\ course|okay)[,!.:]\ (?:here|i)\b
       | \b(?:green\ light)\ \(\w+
       | ^\d+[.)]\s
+      | \bno\ (?:title|list|notes)\b
       | \bsay(?:s|ing)?\ the\ words?\ "?green\ light
     """,
     re.IGNORECASE | re.MULTILINE | re.VERBOSE,
@@ -47,8 +48,8 @@ def fitting_level(mentions: int, bands: Bands = BANDS) -> int | None:
 
 
 def names_no_other(document: Document, heroes: frozenset[str]) -> bool:
-    """Tell whether none of `heroes` but the document's own is named in its story."""
-    return not (heroes - {document.name}) & set(re.findall(r"\b[A-Z][a-z]+\b", document.story))
+    """Tell whether none of `heroes` but the document's own is named in its story; "Anna's dock" names a place."""
+    return not (heroes - {document.name}) & set(re.findall(r"\b[A-Z][a-z]+\b(?!'s)", document.story))
 
 
 def opens_on_topic(document: Document) -> bool:

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -91,3 +92,20 @@ def command_output(*command: str) -> str:
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return ran.stdout.strip() if ran.returncode == 0 else ""
+
+
+def read_bytes_per_s() -> float:
+    """Return how fast MLX's default device reads memory, from the largest of 64 million numbers, the best of three."""
+    from gatsby_mlx.device.blas import prepare
+
+    prepare()
+    import mlx.core as mx
+
+    data = mx.ones((64, 1_000_000), mx.float32)
+    mx.eval(data)
+    best = 0.0
+    for _ in range(3):
+        begun = time.perf_counter()
+        mx.eval(mx.max(data))
+        best = max(best, data.nbytes / (time.perf_counter() - begun))
+    return best

@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from gatsby_mlx.device.memory import read_bytes_per_s
 from gatsby_mlx.errors import WriterError
 from gatsby_mlx.writers import machine
 from gatsby_mlx.writers.base import StoryJob
@@ -39,7 +40,7 @@ def estimates(specs: Mapping[str, Spec], stories: Mapping[str, int]) -> Iterator
                 yield Estimate(name, 0, 0, "", None, str(error))
             continue
         need = machine.needs(spec)
-        speed = speed or memory_bytes_per_s()
+        speed = speed or read_bytes_per_s()
         size = spec.size_bytes or need.memory_bytes
         step_s = ACTIVE.get(name, 1.0) * size / (EFFICIENCY * speed)
         seconds = step_s * STORY_TOKENS * stories[name]
@@ -54,20 +55,3 @@ def _seconds_a_story(spec: Spec) -> float:
         begun = time.monotonic()
         list(writer.write(deque([job])))
         return time.monotonic() - begun
-
-
-def memory_bytes_per_s() -> float:
-    """Return how fast MLX's default device reads memory, from a sum over 256 MB, the best of three."""
-    from gatsby_mlx import device
-
-    device.prepare()
-    import mlx.core as mx
-
-    data = mx.ones((64, 1_000_000), mx.float32)
-    mx.eval(data)
-    best = 0.0
-    for _ in range(3):
-        begun = time.perf_counter()
-        mx.eval(mx.max(data))
-        best = max(best, data.nbytes / (time.perf_counter() - begun))
-    return best

@@ -38,9 +38,14 @@ class ServerWriter(PromptedWriter):
 
     def __enter__(self) -> Self:
         """Ask the server which models it has; raises WriterError where there is no server, or not that model."""
-        listed = self._send("/v1/models", None)
-        rows = listed.get("data")
-        models = [str(row["id"]) for row in rows if isinstance(row, dict) and row.get("id")] if rows else []
+        try:
+            rows = self._send("/v1/models", None).get("data")
+        except _NonsenseError:
+            if not self.spec.model:
+                raise
+            rows = None  # mlx_lm.server lists nothing where there is no cache of the hub
+        rows = rows if isinstance(rows, list) else []
+        models = [str(row["id"]) for row in rows if isinstance(row, dict) and row.get("id")]
         self.model = self.spec.model or next(iter(models), "")
         if not self.model:
             raise WriterError(f"The server at {self.spec.url} lists no model", "Name one: server:URL#MODEL")
@@ -111,11 +116,15 @@ class ServerWriter(PromptedWriter):
         except ValueError:
             found = None
         if not isinstance(found, dict):
-            raise WriterError(f"The server at {url} answers what is no JSON object", "Is it an OpenAI-style server?")
+            raise _NonsenseError(f"The server at {url} answers what is no JSON object", "Is it an OpenAI-style server?")
         return found
 
 
 class _RefusedError(WriterError):
+    pass
+
+
+class _NonsenseError(WriterError):
     pass
 
 

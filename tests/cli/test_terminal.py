@@ -183,7 +183,7 @@ def test_a_disk_that_fills_up_leaves_no_corpus_and_a_second_try_ends_it(place):
     assert done.returncode == 1
     assert "cannot write" in one_line(done.stderr)
     assert not (place / "c" / "raw.txt").exists()
-    assert not list((place / "c").glob(".*"))
+    assert not list((place / "c").glob(".*.tmp"))
     assert gatsby("write", "--n", 5, "--out", "c").exit_code == 0
 
 

@@ -78,7 +78,12 @@ def test_two_ranks_on_localhost_write_what_one_process_writes(place):
     launch = [Path(sys.executable).with_name("mlx.launch"), "-n", "2", "--backend", "ring", "--python", sys.executable]
     env = environment(place) | {"PATH": os.environ["PATH"]}
     done = subprocess.run(
-        [*launch, str(ROOT / "cli.py"), *words, "two"], cwd=place, env=env, capture_output=True, text=True, timeout=120
+        [*launch, "--", str(ROOT / "cli.py"), *words, "two"],
+        cwd=place,
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
     assert done.returncode == 0, done.stderr
     assert (place / "one" / "raw.txt").read_bytes() == (place / "two" / "raw.txt").read_bytes()

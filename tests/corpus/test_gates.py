@@ -71,6 +71,7 @@ def test_a_story_names_its_own_hero_and_no_other_one():
     both = document(story() + " Then Tom came.")
     assert gates.failures(both) == gates.failures(both, heroes=frozenset({"Mia"})) == []
     assert gates.failures(both, heroes=frozenset({"Mia", "Tom"})) == ["hero"]
+    assert gates.failures(document(story() + " It was Tom's dock."), heroes=frozenset({"Mia", "Tom"})) == []
 
 
 @pytest.mark.parametrize("finish", ["length", "reasoning", "content_filter"])
