@@ -115,7 +115,7 @@ def train(batch, context, dtype, dropout, compile_torch, to_loss, **options) -> 
 @click.option("--batch", type=Numbers(), default="16,64", show_default=True, help="Batches, beside one row and sweep.")
 @common_options
 def decode(batch, **options) -> None:
-    """Measure decoding against the loop that puts the whole text through for each character.
+    """Measure decoding against the loop without a cache.
 
     \b
     Examples:
@@ -182,7 +182,7 @@ def every(batch, context, dtype, dropout, compile_torch, submit, **options) -> N
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--plot", type=click.Path(path_type=Path), help="Write a plot as .svg or .png.")
 def show(files, plot) -> None:
-    """Compare documents that a bench left, of one machine or several.
+    """Compare what benches left, on one machine or several.
 
     \b
     Examples:

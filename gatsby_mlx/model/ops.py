@@ -8,6 +8,7 @@ array takes MLX's own kernel on a CPU as well: starting the many operations woul
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import cast
 
 import mlx.core as mx
@@ -83,8 +84,13 @@ def softmax(x: mx.array, many: bool) -> mx.array:
 def gelu_tanh(x: mx.array) -> mx.array:
     """GELU in its tanh form (Hendrycks & Gimpel 2016, section 2), any shape.
 
-    tanh(u) is written as 2 sigmoid(2u) - 1, which leaves x * sigmoid(2u).
+    tanh(u) is written as 2 sigmoid(2u) - 1, which leaves x * sigmoid(2u). By hand, the backward pass computes it again
+    from x, in place of keeping its parts.
     """
+    return mx.checkpoint(_gelu_tanh)(x) if _by_hand(x) else _gelu_tanh(x)
+
+
+def _gelu_tanh(x: mx.array) -> mx.array:
     return x * sigmoid(2 * math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x))
 
 
@@ -135,7 +141,12 @@ def causal_attention(q: mx.array, k: mx.array, v: mx.array, dropout: float = 0.0
     T = q.shape[2]
     block = BLOCK if on_cpu() else T
     q = q * q.shape[-1] ** -0.5
-    out = [_attend_block(q, k, v, i, min(i + block, T), dropout) for i in range(0, T, block)]
+    out = []
+    for i in range(0, T, block):
+        attend = partial(_attend_block, begin=i, end=min(i + block, T), dropout=dropout)
+        # The backward pass computes the weights again, which are most of what it would have to keep. Not with dropout:
+        # it would draw another mask.
+        out.append((attend if dropout else mx.checkpoint(attend))(q, k, v))
     return out[0] if len(out) == 1 else mx.concatenate(out, axis=2)
 
 
