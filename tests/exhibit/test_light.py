@@ -59,10 +59,10 @@ def test_nearness_is_high_where_the_light_comes_next_and_leaves_no_trace():
     before = STORY.partition("green light")[0]
     slots.prefill(0, TOKENIZER.encode(build("a cat", 3) + before))
     slots.prefill(1, TOKENIZER.encode(build("a cat", 3)))
-    kept = [np.array(slots.logits), np.array(slots.caches[0].keys), slots.places.copy()]
+    kept = [np.array(slots.logits), np.array(slots.parts[0].caches[0].keys), slots.places.copy()]
     found = light.nearness(slots, TOKENIZER, {0: before, 1: ""})
     assert found[0] > 0.9 and found[1] == 0.0
-    now = [np.array(slots.logits), np.array(slots.caches[0].keys), slots.places]
+    now = [np.array(slots.logits), np.array(slots.parts[0].caches[0].keys), slots.places]
     assert all(np.array_equal(a, b) for a, b in zip(kept, now, strict=True))
 
 

@@ -59,21 +59,24 @@ def scripted(story: str, block_size: int = 300, **options):
     return "".join(piece for _, piece, _ in pieces), pieces[-1][2]
 
 
-def test_glance_sees_what_steps_would_and_keeps_nothing():
+@pytest.mark.parametrize("B", [4, 17])  # one part, and one for each core
+def test_glance_sees_what_steps_would_and_keeps_nothing(B):
     model = tiny()
     rng = np.random.default_rng(1)
     ahead = rng.integers(0, V, (2, 5)).tolist()
-    slots = Slots(model, 4)
-    for row, T in ((3, 126), (1, 40), (0, 200)):
+    slots, last = Slots(model, B), B - 1
+    for row, T in ((last, 126), (1, 40), (0, 200)):
         slots.prefill(row, rng.integers(0, V, T).tolist())
-    places, logits, keys = slots.places.copy(), np.array(slots.logits), np.array(slots.caches[1].keys)
-    seen = slots.glance([3, 1], ahead)
+    places, logits, keys = slots.places.copy(), np.array(slots.logits), np.array(slots.parts[0].caches[1].keys)
+    seen = slots.glance([last, 1], ahead)
     assert seen.shape == (2, 5, V)
     assert np.array_equal(slots.places, places) and np.array_equal(np.array(slots.logits), logits)
-    assert np.array_equal(np.array(slots.caches[1].keys), keys)
+    assert np.array_equal(np.array(slots.parts[0].caches[1].keys), keys)
     for t in range(5):
-        after = slots.step(mx.array([0, ahead[1][t], 0, ahead[0][t]]))
-        assert float(mx.abs(seen[0, t] - after[3]).max()) < 1e-4
+        ids = np.zeros(B, np.int32)
+        ids[[last, 1]] = ahead[0][t], ahead[1][t]
+        after = slots.step(mx.array(ids))
+        assert float(mx.abs(seen[0, t] - after[last]).max()) < 1e-4
         assert float(mx.abs(seen[1, t] - after[1]).max()) < 1e-4
 
 
