@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 
 from gatsby_mlx.errors import UsageError
 
+TEMP = 0.5  # the temperature of a story when none is named: what ships spells best a little cool
+
 
 @dataclass(frozen=True)
 class GPTConfig:

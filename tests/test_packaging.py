@@ -108,6 +108,9 @@ DATA = (
     "py.typed",
     "_shipped/corpus/raw.txt",
     "_shipped/corpus/manifest.json",
+    "_shipped/checkpoints/small/config.json",
+    "_shipped/checkpoints/small/model.safetensors",
+    "_shipped/checkpoints/small/tokenizer.json",
 )
 
 
@@ -155,6 +158,7 @@ def test_installed_command_works_away_from_the_checkout(wheel, tmp_path):
     assert "tell" in gatsby("--help")
     assert gatsby("--version", command="gatsby-mlx") == gatsby("--version")
     assert "_shipped/corpus/raw.txt: 4,000 stories" in gatsby("corpus", "show")
+    assert "green light" in gatsby("tell", "a dog and a balloon", "--green", "5", "--seed", "1")
     gatsby("write", "--n", "5", "--out", "stories")
     assert (tmp_path / "stories" / "raw.txt").is_file()
     assert "GFLOP/s" in gatsby("doctor")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from gatsby_mlx import shipped
+from gatsby_mlx.config import TEMP
 from gatsby_mlx.errors import CheckpointError, GatsbyError, UsageError
 
 if TYPE_CHECKING:
@@ -193,7 +194,7 @@ def sampling_options(function):
         click.option(
             "--top-k", metavar="N", default=0, show_default=True, help="Keep the k likeliest characters; 0 is all."
         ),
-        click.option("--temp", metavar="X", default=0.8, show_default=True, help="Temperature; 0 is greedy."),
+        click.option("--temp", metavar="X", default=TEMP, show_default=True, help="Temperature; 0 is greedy."),
     ):
         function = option(function)
     return function

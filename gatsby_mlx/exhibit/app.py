@@ -20,6 +20,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from gatsby_mlx import __version__, prime
+from gatsby_mlx.config import TEMP
 from gatsby_mlx.errors import GatsbyError
 from gatsby_mlx.evaluation.topics import default_topics
 from gatsby_mlx.exhibit.engine import Engine
@@ -155,7 +156,7 @@ class Exhibit:
         if len(set(levels)) != len(levels):
             raise RefusedError(422, "green names each level once")
         seed = int(take_number(content, "seed", 0, SEED_MAX, secrets.randbelow(1_000_000)))
-        temp = float(take_number(content, "temp", 0.0, TEMP_MAX, 0.8))
+        temp = float(take_number(content, "temp", 0.0, TEMP_MAX, TEMP))
         return Ask(topic, tuple(levels), seed, temp, take_text(content, "story", self.engine.block_size, ""))
 
     async def _events(self, visit: Visit) -> AsyncIterator[str]:

@@ -5,6 +5,8 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
+from gatsby_mlx.config import TEMP
+
 
 @dataclass(frozen=True)
 class Ask:
@@ -16,7 +18,7 @@ class Ask:
     topic: str
     levels: tuple[int, ...]
     seed: int
-    temp: float = 0.8
+    temp: float = TEMP
     story: str = ""
 
 

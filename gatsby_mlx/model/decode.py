@@ -18,6 +18,7 @@ import mlx.core as mx
 import numpy as np
 
 from gatsby_mlx import device, text
+from gatsby_mlx.config import TEMP
 from gatsby_mlx.errors import UsageError
 from gatsby_mlx.model import ops
 from gatsby_mlx.model.gpt import GPT
@@ -33,13 +34,13 @@ TEMP_MIN = 1e-6  # below it, logits over the temperature leave float32's range; 
 class Sampling:
     """How a character is drawn: `temp` 0 is greedy; `top_k` None or 0 and `top_p` 1 are off."""
 
-    temp: float = 0.8
+    temp: float = TEMP
     top_k: int | None = None
     top_p: float = 1.0
 
     def __post_init__(self):
         if not 0 <= self.temp < float("inf"):
-            raise UsageError(f"A temperature is 0 (greedy) or more, not {self.temp}", "Try --temp 0.8")
+            raise UsageError(f"A temperature is 0 (greedy) or more, not {self.temp}", f"Try --temp {TEMP}")
         if self.top_k is not None and self.top_k < 0:
             raise UsageError(f"top-k is 1 or more (0 is off), not {self.top_k}", "Try --top-k 40")
         if not 0 < self.top_p <= 1:
