@@ -6,6 +6,7 @@ import time
 import pytest
 from exhibit_tools import STORY, TOKENIZER, Listener, babbler, storyteller
 
+from gatsby_mlx.config import TEMP
 from gatsby_mlx.errors import GatsbyError, UsageError
 from gatsby_mlx.exhibit.engine import Engine
 from gatsby_mlx.exhibit.ticket import Ask, BusyError, StoppedError
@@ -30,7 +31,7 @@ def engine(babble):
         yield running
 
 
-def expected(checkpoint, topic: str, level: int, seed: int, temp: float = 0.8):
+def expected(checkpoint, topic: str, level: int, seed: int, temp: float = TEMP):
     """Return what `decode` tells; while nothing else computes, since MLX promises nothing of two who do."""
     jobs = [Job(build(topic, level), seed)]
     (story,) = decode(checkpoint.model, checkpoint.tokenizer, jobs, Sampling(temp))
