@@ -235,7 +235,11 @@ def test_reader_never_sees_a_mix_while_a_writer_runs_and_is_killed(tmp_path, way
         killer = threading.Timer(0.3, process.kill)
         killer.start()
         while process.poll() is None:
-            texts = files.read_folder(final, content)
+            try:
+                texts = files.read_folder(final, content)
+            except FileNotFoundError:  # killed between the two renames: what recover_folder heals below
+                assert way == "two renames" and process.wait(1)
+                break
             assert len(texts) == 1
             versions |= texts
         process.stdout.close()
