@@ -1,9 +1,12 @@
 """Losses and gradients of micro-batches, spread over the worker threads that the device wants.
 
 On a GPU there is one worker and no thread. On a CPU each core has a worker with an MLX stream, a traced step and a
-BLAS thread of its own. Sums are taken in the order of the micro-batches, whichever worker was quicker.
+BLAS thread of its own, and nothing else in the context uses more than one: a BLAS thread that helped with the update
+would spin for a while after it, on a core that a worker wants. Sums are taken in the order of the micro-batches,
+whichever worker was quicker.
 """
 
+import contextlib
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -105,10 +108,12 @@ class Workers:
         n_threads = self.n if self.n > 1 else 0
         self._threads = [ThreadPoolExecutor(1, f"worker-{i}", _StreamsOfThread) for i in range(n_threads)]
         self._workers: list[Worker] = []
+        self._one_blas_thread = device.blas_threads(1) if self._threads else contextlib.nullcontext()
         self._stream = mx.new_thread_local_stream(mx.cpu) if self._threads else None
 
     def __enter__(self) -> "Workers":
         compiled = device.compile_works()
+        self._one_blas_thread.__enter__()
         try:
             if self._threads:
                 self._workers = [t.submit(self._start, compiled).result() for t in self._threads]  # one after another
@@ -131,6 +136,7 @@ class Workers:
     def __exit__(self, *exception) -> None:
         for thread in self._threads:
             thread.shutdown(wait=True)
+        self._one_blas_thread.__exit__(None, None, None)
 
     def _each(self, method: str, parameters, shares: list) -> list:
         """Call a worker's method on its share, at once on all of them; return the results in order."""
@@ -142,10 +148,9 @@ class Workers:
                 return getattr(worker, method)(parameters, share)
 
         mx.eval(parameters)
-        with device.blas_threads(1):
-            jobs = [t.submit(run, w, s) for t, w, s in zip(self._threads, self._workers, shares, strict=True) if s]
-            wait(jobs)  # all of them, also when one fails: its neighbours still compute with one BLAS thread
-            return [job.result() for job in jobs]
+        jobs = [t.submit(run, w, s) for t, w, s in zip(self._threads, self._workers, shares, strict=True) if s]
+        wait(jobs)  # all of them, also when one fails
+        return [job.result() for job in jobs]
 
     def gradients(self, parameters, batches: Sequence[tuple[int, MicroBatch]]) -> tuple[mx.array, Any]:
         """Return loss sums [2] and gradients summed over all (seed, micro-batch) pairs."""
