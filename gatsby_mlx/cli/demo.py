@@ -11,8 +11,9 @@ from gatsby_mlx.cli.console import clock, glow
 
 STORIES = 2000
 SECONDS = 285.0  # for all of it: five minutes, less a margin
-AFTER_SECONDS = 40.0  # of which telling, the dial and the page take about so much
-EVALUATING = 0.07  # share of the training time that evaluations take
+AFTER_SECONDS = 20.0  # of which telling, the dial and the page take about so much
+EVALUATING = 0.04  # share of the training time that evaluations take
+LATE_SECONDS = 10.0  # by which training may overrun before it is stopped, on a machine that got busy meanwhile
 TOPIC = "a snowman and a lost button"
 MIN_CHARS, MAX_CHARS = 150_000, 12_000_000
 TEMP = 0.6  # a model of five minutes speaks more clearly a little cool
@@ -102,7 +103,7 @@ def train(corpus, folder: Path, until: float, seed: int):
     run = Run(corpus, chosen.model, recipe, folder, "pocket")
     click.echo(describe(run))
     click.echo(f"{chars:,} characters at about {speed:,.0f} a second: {clock(chars / speed)}")
-    if train_with_status(run):
+    if train_with_status(run, until + LATE_SECONDS):
         raise KeyboardInterrupt
     return run
 

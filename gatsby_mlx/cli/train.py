@@ -6,6 +6,7 @@ import os
 import shlex
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -95,12 +96,12 @@ def describe(run) -> str:
     return f"{run.name}: {c.n_layer} layers, {c.n_head} heads, {c.n_embd} wide, context {c.block_size}; {size}\n{sides}"
 
 
-def train_with_status(run) -> bool:
-    """Run to the end, showing progress on stderr; return whether Ctrl-C stopped it."""
+def train_with_status(run, until: float = math.inf) -> bool:
+    """Run to the end or to `until` (monotonic seconds), progress on stderr; return whether Ctrl-C stopped it."""
     warn_if_slow(compiles=True)
     status = Status()
     with interrupts() as stopped:
-        for event in run.events(lambda: bool(stopped)):
+        for event in run.events(lambda: bool(stopped) or time.monotonic() > until):
             if event.event == "train":
                 done = f"{event.chars / 1e6:.2f} of {run.config.max_chars / 1e6:.2f} M characters"
                 pace = f"{event.chars_per_s:,.0f} characters/s, {clock(event.seconds_left)} left"
@@ -109,7 +110,7 @@ def train_with_status(run) -> bool:
                 status.clear()
                 click.echo(evaluation_line(event), err=True)
     status.clear()
-    return run.progress.chars < run.config.max_chars
+    return bool(stopped) and run.progress.chars < run.config.max_chars
 
 
 def train_silently(run) -> bool:
