@@ -111,7 +111,7 @@ def train(corpus, folder: Path, until: float, seed: int):
 def best(run):
     from gatsby_mlx.model import checkpoint
 
-    return checkpoint.load(run.best_folder)
+    return checkpoint.load(run.out)  # the best, or the last of a run that was stopped before it had one
 
 
 def tell(run, topic: str, seed: int) -> list:
