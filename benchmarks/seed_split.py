@@ -1,0 +1,68 @@
+"""The seed's corpus, split and loss: how many characters does this project's recipe need to get where the seed got?
+
+    python benchmarks/seed_split.py PATH/gatsby-2.raw.txt runs/seed-split
+
+Trains on the first nine tenths of the characters, on random windows of 512 as the seed does, and prints the loss on
+random windows of the last tenth, with its standard error. A run that was stopped goes on when called again.
+"""
+
+import math
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from gatsby_mlx.config import GPTConfig, TrainConfig
+from gatsby_mlx.corpus.load import load
+from gatsby_mlx.model import checkpoint
+from gatsby_mlx.training.loop import Evaluation, Run, check_out
+from gatsby_mlx.training.rows import WindowRows
+from gatsby_mlx.training.workers import Workers
+
+MODEL = GPTConfig(n_layer=6, n_head=4, n_embd=256, block_size=512, position_init="waves")
+RECIPE = TrainConfig(
+    rows="window",
+    split="tail",
+    lr=8e-4,
+    min_lr_ratio=0.01,
+    max_chars=9_998_336,
+    batch_chars=4_096,
+    micro_chars=2_048,
+    eval_every_chars=500_000,
+    dial_topics=0,
+)
+PUBLISHED = {8.2: 1.47, 16.4: 0.91, 32.8: 0.687, 49.2: 0.633, 65.5: 0.622}  # the seed's own: M characters, nats
+WINDOWS = 800
+
+
+def main(corpus: Path, out: Path) -> None:
+    resume = (out / "last").exists()
+    check_out(out, resume)
+    run = Run(load(corpus), MODEL, RECIPE, out, "seed-split")
+    if resume:
+        run.resume()
+    say(f"{run.model.n_params(positions=False):,} parameters as the seed counts them; the seed has 10,652,544")
+    for event in run.events():
+        if isinstance(event, Evaluation):
+            say(f"{event.chars / 1e6:6.2f} M characters  {event.loss:.4f} nats a character on spread windows")
+    mean, error = on_random_windows(run)
+    say(f"best checkpoint: {mean:.4f} +- {error:.4f} nats on {WINDOWS} random windows, {run.progress.chars:,} seen")
+    say(f"the seed's published curve, M characters: {PUBLISHED}")
+
+
+def on_random_windows(run: Run) -> tuple[float, float]:
+    """Return the best checkpoint's mean loss over random windows of the held-out text, and its standard error."""
+    model = checkpoint.load(run.best_folder).model
+    block = MODEL.block_size
+    rows = WindowRows(run.split.validation_text, run.tokenizer, block, block, seed=7)
+    with Workers(run.model_config) as workers:
+        losses = [workers.losses(model.parameters(), [rows.micro_batch(k)])[0] for k in range(WINDOWS)]
+    return float(np.mean(losses)), float(np.std(losses, ddof=1) / math.sqrt(WINDOWS))
+
+
+def say(line: str) -> None:
+    print(line, flush=True)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))
