@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from gatsby_mlx.cli.console import SEED, Status, clock, glow, printable, table
+from gatsby_mlx.cli.console import SEED, Status, clock, glow, printable
 from gatsby_mlx.errors import UsageError, WriterError
 from gatsby_mlx.prime import LEVELS
 
@@ -70,7 +70,9 @@ def command(blend, n, seed, topics, out, smoke, dry_run, assemble, show) -> None
     config = configure(chosen, n, seed, topics, smoke)
     run = prepare(chosen, config, out, command_line(blend, config, topics, smoke, out))
     if dry_run:
-        click.echo(plan_table(chosen, config, run))
+        from gatsby_mlx.cli.write_plan import plan_table
+
+        click.echo(plan_table(chosen, config, run.command))
         return
     if run.is_finished():
         click.echo(f"{out} holds this corpus already; nothing to do", err=True)
@@ -248,29 +250,3 @@ class Progress:
         speed = f", {self.tokens / spent:.0f} tokens/s" if self.tokens else ""
         told = f"{self.writer}: {len(filled)} of {wanted} accepted (levels {by_level})"
         self.status(f"{told}, {self.attempts[self.writer]} written{speed}, {clock(left)} left")
-
-
-def hours(seconds: float) -> str:
-    return f"{seconds / 3600:.1f} h" if seconds >= 3600 else clock(seconds)
-
-
-def plan_table(chosen, config, run) -> str:
-    """Return the plan as text: topics, stories, downloads, memory and an estimate of time for each writer."""
-    from gatsby_mlx.corpus.plan import largest_remainder
-    from gatsby_mlx.writers.estimate import estimates
-
-    dealt = largest_remainder(chosen.shares, config.n_topics)
-    rows, total = [], 0.0
-    for told in estimates(chosen.specs, {name: n * len(LEVELS) for name, n in dealt.items()}):
-        n = dealt[told.writer]
-        total += told.seconds or 0
-        down = f"{told.download_bytes / 1e9:.1f} GB" if told.download_bytes else told.found or "-"
-        memory = f"{told.memory_bytes / 1e9:.1f} GB" if told.memory_bytes else "-"
-        when = "unknown" if told.seconds is None else f"{hours(told.seconds)} ({told.how})"
-        rows.append([told.writer, str(n), str(n * len(LEVELS)), down, memory, when])
-    head = ["writer", "topics", "stories", "download", "memory", "time, first attempts"]
-    from gatsby_mlx.writers.machine import usable_bytes
-
-    models = any("GB" in row[4] for row in rows)
-    there = f"\n\nmemory that a model may use here: {usable_bytes()[0] / 1e9:.1f} GB" if models else ""
-    return table(head, rows) + there + f"\nabout {hours(total)} in all; stories that are refused come on top"
