@@ -4,7 +4,7 @@ import shlex
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import click
@@ -166,7 +166,7 @@ def write_with_status(run, show: bool = False) -> None:
     from gatsby_mlx.corpus.write import Filling, Loading, Stopped, Thinking, Written
     from gatsby_mlx.device.awake import awake
 
-    progress = Progress(run)
+    progress, noted = Progress(run), set()
     with awake():
         for event in run:
             match event:
@@ -181,16 +181,22 @@ def write_with_status(run, show: bool = False) -> None:
                     progress.loading(event.writer, event.n)
                 case Filling():
                     progress.say(f"{event.n} empty places go to new topics")
-                case Stopped():
-                    progress.note(f"{event.writer} stopped: {line_of(event.error)}")
+                case Stopped() if event.writer not in noted and len(run.writers) > 1:
+                    noted.add(event.writer)
+                    progress.note(f"{event.writer} stopped, the others go on: {line_of(event.error)}")
     progress.status.clear()
     if run.failed:
-        done = len(run.ledger.filled)
-        names = ", ".join(run.failed)
-        told = f"{names} could not go on: {line_of(next(iter(run.failed.values())))}. {done} stories are kept"
-        raise WriterError(told, f"The same command goes on; --assemble makes a corpus of what there is: {run.command}")
+        raise unfinished(run, noted)
     if run.ranks.rank == 0:
         summary(run, progress)
+
+
+def unfinished(run, noted: Collection[str]) -> WriterError:
+    """Return the error of a run whose writers could not go on; why is said of those that are not `noted` yet."""
+    why = "; ".join(line_of(error) for name, error in run.failed.items() if name not in noted)
+    told = f"{', '.join(run.failed)} could not go on" + (f" ({why})" if why else ", as said above")
+    cure = f"The same command goes on; --assemble makes a corpus of what there is: {run.command}"
+    return WriterError(f"{told}. {len(run.ledger.filled)} stories are kept", cure)
 
 
 def line_of(error: Exception) -> str:
