@@ -48,16 +48,16 @@ class Journal:
                 self._lock = _locked(self._lock_path, out)
             elif not self.path.is_file():
                 raise OutputError(f"There is no journal in {out}", "Begin with: gatsby write --out DIR")
-        try:
+        with contextlib.ExitStack() as undo:
+            undo.callback(self._unlock)
             with self._errors():
                 mode = "rwc" if write else "ro"
                 self._db = sqlite3.connect(f"file:{_quoted(self.path)}?mode={mode}", uri=True, isolation_level=None)
+                undo.callback(self._db.close)
                 if write:
                     self._prepare()
                 self._check()
-        except BaseException:
-            self._unlock()
-            raise
+            undo.pop_all()
 
     def _prepare(self) -> None:
         for line in (
