@@ -4,12 +4,12 @@ import shlex
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import click
 
-from gatsby_mlx.cli.console import SEED, Status, clock, glow, printable, table
+from gatsby_mlx.cli.console import SEED, Status, clock, glow, printable
 from gatsby_mlx.errors import UsageError, WriterError
 from gatsby_mlx.prime import LEVELS
 
@@ -70,7 +70,9 @@ def command(blend, n, seed, topics, out, smoke, dry_run, assemble, show) -> None
     config = configure(chosen, n, seed, topics, smoke)
     run = prepare(chosen, config, out, command_line(blend, config, topics, smoke, out))
     if dry_run:
-        click.echo(plan_table(chosen, config, run))
+        from gatsby_mlx.cli.write_plan import plan_table
+
+        click.echo(plan_table(chosen, config, run.command))
         return
     if run.is_finished():
         click.echo(f"{out} holds this corpus already; nothing to do", err=True)
@@ -164,7 +166,7 @@ def write_with_status(run, show: bool = False) -> None:
     from gatsby_mlx.corpus.write import Filling, Loading, Stopped, Thinking, Written
     from gatsby_mlx.device.awake import awake
 
-    progress = Progress(run)
+    progress, noted = Progress(run), set()
     with awake():
         for event in run:
             match event:
@@ -179,16 +181,22 @@ def write_with_status(run, show: bool = False) -> None:
                     progress.loading(event.writer, event.n)
                 case Filling():
                     progress.say(f"{event.n} empty places go to new topics")
-                case Stopped():
-                    progress.note(f"{event.writer} stopped: {line_of(event.error)}")
+                case Stopped() if event.writer not in noted and len(run.writers) > 1:
+                    noted.add(event.writer)
+                    progress.note(f"{event.writer} stopped, the others go on: {line_of(event.error)}")
     progress.status.clear()
     if run.failed:
-        done = len(run.ledger.filled)
-        names = ", ".join(run.failed)
-        told = f"{names} could not go on: {line_of(next(iter(run.failed.values())))}. {done} stories are kept"
-        raise WriterError(told, f"The same command goes on; --assemble makes a corpus of what there is: {run.command}")
+        raise unfinished(run, noted)
     if run.ranks.rank == 0:
         summary(run, progress)
+
+
+def unfinished(run, noted: Collection[str]) -> WriterError:
+    """Return the error of a run whose writers could not go on; why is said of those that are not `noted` yet."""
+    why = "; ".join(line_of(error) for name, error in run.failed.items() if name not in noted)
+    told = f"{', '.join(run.failed)} could not go on" + (f" ({why})" if why else ", as said above")
+    cure = f"The same command goes on; --assemble makes a corpus of what there is: {run.command}"
+    return WriterError(f"{told}. {len(run.ledger.filled)} stories are kept", cure)
 
 
 def line_of(error: Exception) -> str:
@@ -248,29 +256,3 @@ class Progress:
         speed = f", {self.tokens / spent:.0f} tokens/s" if self.tokens else ""
         told = f"{self.writer}: {len(filled)} of {wanted} accepted (levels {by_level})"
         self.status(f"{told}, {self.attempts[self.writer]} written{speed}, {clock(left)} left")
-
-
-def hours(seconds: float) -> str:
-    return f"{seconds / 3600:.1f} h" if seconds >= 3600 else clock(seconds)
-
-
-def plan_table(chosen, config, run) -> str:
-    """Return the plan as text: topics, stories, downloads, memory and an estimate of time for each writer."""
-    from gatsby_mlx.corpus.plan import largest_remainder
-    from gatsby_mlx.writers.estimate import estimates
-
-    dealt = largest_remainder(chosen.shares, config.n_topics)
-    rows, total = [], 0.0
-    for told in estimates(chosen.specs, {name: n * len(LEVELS) for name, n in dealt.items()}):
-        n = dealt[told.writer]
-        total += told.seconds or 0
-        down = f"{told.download_bytes / 1e9:.1f} GB" if told.download_bytes else told.found or "-"
-        memory = f"{told.memory_bytes / 1e9:.1f} GB" if told.memory_bytes else "-"
-        when = "unknown" if told.seconds is None else f"{hours(told.seconds)} ({told.how})"
-        rows.append([told.writer, str(n), str(n * len(LEVELS)), down, memory, when])
-    head = ["writer", "topics", "stories", "download", "memory", "time, first attempts"]
-    from gatsby_mlx.writers.machine import usable_bytes
-
-    models = any("GB" in row[4] for row in rows)
-    there = f"\n\nmemory that a model may use here: {usable_bytes()[0] / 1e9:.1f} GB" if models else ""
-    return table(head, rows) + there + f"\nabout {hours(total)} in all; stories that are refused come on top"

@@ -76,7 +76,9 @@ def compose(out: Path, told: Telling, finished: bool) -> int:
     """
     stories = told.ledger.accepted()
     if not stories:
-        raise OutputError(f"No story in {out} passes the gates", "Try another --blend")
+        n, why = len(told.ledger.rows), told.ledger.failings()
+        none = f"None of {n} stories in {out} passes the gates ({why})" if n else f"There is no story in {out} yet"
+        raise OutputError(none, "Try another --blend, with another --out")
     documents = [Document(Prime(a.topic, level), a.story, a.writer, a.name) for _, level, a in stories]
     content = _manifest(told, documents, finished)
     with files.output_errors(str(out)):

@@ -8,6 +8,7 @@ import contextlib
 import fcntl
 import json
 import os
+import shlex
 import sqlite3
 from collections.abc import Iterable, Iterator
 from dataclasses import fields, replace
@@ -47,16 +48,16 @@ class Journal:
                 self._lock = _locked(self._lock_path, out)
             elif not self.path.is_file():
                 raise OutputError(f"There is no journal in {out}", "Begin with: gatsby write --out DIR")
-        try:
+        with contextlib.ExitStack() as undo:
+            undo.callback(self._unlock)
             with self._errors():
                 mode = "rwc" if write else "ro"
                 self._db = sqlite3.connect(f"file:{_quoted(self.path)}?mode={mode}", uri=True, isolation_level=None)
+                undo.callback(self._db.close)
                 if write:
                     self._prepare()
                 self._check()
-        except BaseException:
-            self._unlock()
-            raise
+            undo.pop_all()
 
     def _prepare(self) -> None:
         for line in (
@@ -82,7 +83,8 @@ class Journal:
             raise sqlite3.DatabaseError(problem)
 
     def _cure(self) -> str:
-        return f"Move it away (mv {self.path} {self.path}.old) and write again, or choose another --out"
+        move = shlex.join(["mv", str(self.path), f"{self.path}.old"])
+        return f"Move it away ({move}) and write again, or choose another --out"
 
     @contextlib.contextmanager
     def _errors(self) -> Iterator[None]:
@@ -94,6 +96,15 @@ class Journal:
                 told = f"cannot write {self.path}: {error}"
                 raise OutputError(told, "Free some space on that disk; the same command goes on") from error
             raise OutputError(f"The journal {self.path} is damaged: {error}", self._cure()) from error
+
+    @contextlib.contextmanager
+    def sound(self) -> Iterator[None]:
+        """Call the journal damaged if the block cannot use what it has read from it."""
+        try:
+            yield
+        except (ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
+            told = f"The journal {self.path} is damaged: it holds what no gatsby writes ({error!r})"
+            raise OutputError(told, self._cure()) from error
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -131,7 +142,7 @@ class Journal:
 
     def fact(self, key: str) -> Any:
         """Return what `tell` kept under `key`, or None."""
-        with self._errors():
+        with self._errors(), self.sound():
             row = self._db.execute("SELECT value FROM facts WHERE key = ?", (key,)).fetchone()
             return None if row is None else json.loads(row[0])
 
@@ -154,12 +165,9 @@ class Journal:
 
     def attempts(self) -> list[Attempt]:
         """Return all attempts, in the order in which they were made."""
-        with self._errors():
+        with self._errors(), self.sound():
             rows = self._db.execute(f"SELECT {', '.join(FIELDS)} FROM attempts ORDER BY rowid").fetchall()
-        try:
             return [_attempt(row) for row in rows]
-        except (ValueError, TypeError) as error:
-            raise OutputError(f"The journal {self.path} is damaged: {error}", self._cure()) from error
 
 
 def _locked(path: Path, out: Path) -> int:

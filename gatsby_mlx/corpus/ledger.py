@@ -6,7 +6,7 @@ band it fits, if that is open. What is then still open is asked again, ATTEMPTS 
 give the same corpus, however they were interrupted.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -150,6 +150,12 @@ class Ledger:
         order = {place: i for i, place in enumerate(self.places)}
         rows = sorted(self.rows.values(), key=lambda row: (order[row.topic, row.level], row.attempt))
         return [(row, row.failed) for row in rows if row.key not in used]
+
+    def failings(self, writer: str | None = None) -> str:
+        """Return which gates refused most, all writers' attempts or one's: "length 28, ends 12, band 3"."""
+        rows = [row for row in self.rows.values() if writer in (None, row.writer)]
+        failed = Counter(gate for row in rows for gate in row.failed)
+        return ", ".join(f"{gate} {count}" for gate, count in failed.most_common(3))
 
     def open_by_level(self) -> dict[int, int]:
         """Return how many places are empty, by level."""

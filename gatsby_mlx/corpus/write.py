@@ -153,10 +153,11 @@ class Run:
             journal.tell("plan", content)
         yield from (Stopped(name, error) for name, error in self.failed.items())
         self.failed.clear()
-        enter(self.ledger, Plan.from_json(content), filled, self.config.seed)
-        self.plan, self.fills = Plan.from_json(content), list(filled or ())
         attempts = journal.attempts()
-        self.ledger.enter(attempts)
+        with journal.sound():
+            self.plan, self.fills = Plan.from_json(content), list(filled or ())
+            enter(self.ledger, self.plan, filled, self.config.seed)
+            self.ledger.enter(attempts)
         self._written.update(attempt.writer for attempt in attempts)
 
     def _first(self, value: Any) -> Any:
@@ -263,8 +264,7 @@ class Run:
         n = self._written[writer.name]
         if n < HOPELESS or n % 20 or any(row.writer == writer.name for row in self.ledger.filled.values()):
             return
-        failed = Counter(g for row in self.ledger.rows.values() if row.writer == writer.name for g in row.failed)
-        why = ", ".join(f"{gate} {count}" for gate, count in failed.most_common(3))
+        why = self.ledger.failings(writer.name)
         told = f"{writer.name} wrote {n} stories, and none passes the gates ({why})"
         raise WriterError(told, "Leave it out of --blend, or give it another temp in a blend file")
 
@@ -343,8 +343,10 @@ def assemble(out: Path) -> int:
         request, content = journal.fact("request"), journal.fact("plan")
         if content is None:
             raise OutputError(f"Nothing is written in {out} yet", f"Go on with: {journal.fact('command')}")
-        made, seed = Plan.from_json(content), request["plan"]["seed"]
-        ledger = Ledger((), seed, compose.bands_of(request))
-        enter(ledger, made, journal.fact("fill"), seed)
-        ledger.enter(journal.attempts())
+        filled, attempts = journal.fact("fill"), journal.attempts()
+        with journal.sound():
+            made, seed = Plan.from_json(content), request["plan"]["seed"]
+            ledger = Ledger((), seed, compose.bands_of(request))
+            enter(ledger, made, filled, seed)
+            ledger.enter(attempts)
         return compose.compose(out, _telling(journal, request, made, ledger), finished=False)

@@ -94,6 +94,37 @@ def command_output(*command: str) -> str:
     return ran.stdout.strip() if ran.returncode == 0 else ""
 
 
+# GB/s of unified memory, from Apple's pages of specifications; two figures where one name was sold in two forms.
+PUBLISHED_GB_PER_S: dict[str, tuple[float, ...]] = {
+    "M1": (68.25,),
+    "M1 Pro": (200,),
+    "M1 Max": (400,),
+    "M1 Ultra": (800,),
+    "M2": (100,),
+    "M2 Pro": (200,),
+    "M2 Max": (400,),
+    "M2 Ultra": (800,),
+    "M3": (100,),
+    "M3 Pro": (150,),
+    "M3 Max": (300, 400),
+    "M3 Ultra": (819,),
+    "M4": (120,),
+    "M4 Pro": (273,),
+    "M4 Max": (410, 546),
+    "M5": (153,),
+}
+
+
+def published_bytes_per_s() -> tuple[str, tuple[float, float] | None]:
+    """Return this Mac's chip and its published memory speed, lowest and highest; "" and None where they are not known.
+
+    Written from the names that `sysctl machdep.cpu.brand_string` gives ("Apple M1 Max"); not run on a Mac.
+    """
+    brand = command_output("sysctl", "-n", "machdep.cpu.brand_string") if sys.platform == "darwin" else ""
+    found = PUBLISHED_GB_PER_S.get(brand.removeprefix("Apple "))
+    return brand, (min(found) * 1e9, max(found) * 1e9) if found else None
+
+
 def read_bytes_per_s() -> float:
     """Return how fast MLX's default device reads memory, from the largest of 64 million numbers, the best of three."""
     from gatsby_mlx.device.blas import prepare

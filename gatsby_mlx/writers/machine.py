@@ -14,11 +14,15 @@ OVERHEAD = 1.1  # of the weights, when loaded
 
 @dataclass(frozen=True)
 class Needs:
-    """What a model needs: bytes to download, bytes of memory to write one story at a time, and where it was found."""
+    """What a model needs: bytes to download, bytes of memory to write one story at a time, and where it was found.
+
+    `weight_bytes` is the size of its weights on disk.
+    """
 
     download_bytes: int
     memory_bytes: int
     found: str
+    weight_bytes: int
 
 
 def needs(spec: ModelSpec) -> Needs:
@@ -26,7 +30,7 @@ def needs(spec: ModelSpec) -> Needs:
     found = models.locate(spec)
     size = models.size_bytes(found.folder) if found else models.download_bytes(spec)
     memory = int(OVERHEAD * size + 2 * STORY_TOKENS * spec.kv_bytes)
-    return Needs(0 if found else size, memory, found.how if found else "")
+    return Needs(0 if found else size, memory, found.how if found else "", size)
 
 
 def usable_bytes() -> tuple[int, bool]:

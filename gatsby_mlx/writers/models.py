@@ -210,4 +210,6 @@ _WAY_OUT = f"Try again where there is a network (HF_HUB_OFFLINE unset): what has
 
 def _why_not(error: Exception) -> str:
     offline = os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on")
-    return "HF_HUB_OFFLINE is set" if offline else f"the hub cannot be reached ({type(error).__name__})"
+    return (
+        "HF_HUB_OFFLINE is set" if offline else f"the hub cannot be reached ({type(error.__cause__ or error).__name__})"
+    )

@@ -98,6 +98,23 @@ def test_dry_run_plans_and_writes_nothing(place, blend):
     assert not (place / "c").exists()
 
 
+def test_dry_run_says_how_long_it_takes_or_how_to_measure_it(place, blend, monkeypatch):
+    from gatsby_mlx.writers import machine
+
+    words = ["write", "--blend", blend, "--n", 20, "--out", "c", "--dry-run"]
+    monkeypatch.setattr(machine, "usable_bytes", lambda: (10**9, False))
+    told = gatsby(*words).stdout
+    assert "not estimated" in told
+    assert "stories measured)" in told
+    assert f"gatsby write --blend {blend} --smoke --out smoke\n  gatsby corpus show smoke" in told
+    monkeypatch.setattr(machine, "usable_bytes", lambda: (10**9, True))
+    monkeypatch.setattr("gatsby_mlx.writers.estimate.published_bytes_per_s", lambda: ("Apple M1", (68e9, 68e9)))
+    told = gatsby(*words).stdout
+    assert "(by the published memory speed of Apple M1, 4 at once to one)" in told
+    assert "in all; topics" in told
+    assert "--smoke" not in told
+
+
 def test_smoke_is_a_topic_for_each_writer_and_print_shows_the_stories(place):
     done = gatsby("write", "--smoke", "--print", "--out", "c")
     assert done.exit_code == 0

@@ -1,0 +1,204 @@
+"""`gatsby write` and what goes wrong with its writers, machine and journal: one line, the way out, and nothing lost."""
+
+import json
+import shutil
+import sqlite3
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+import tiny
+from cli_tools import gatsby, one_line, real
+
+from gatsby_mlx.corpus.journal import Journal
+from gatsby_mlx.corpus.load import load
+from gatsby_mlx.writers import machine, models
+from gatsby_mlx.writers.server import ServerWriter
+
+
+def write(blend: object, n: int = 10):
+    return gatsby("write", "--blend", blend, "--n", n, "--out", "c")
+
+
+def kept() -> int:
+    """Return how many stories `--assemble` makes a corpus of."""
+    done = gatsby("write", "--assemble", "--out", "c")
+    assert done.exit_code == 0, done.output
+    return len(load(Path("c")).documents)
+
+
+@pytest.mark.parametrize(
+    ("template", "told"), [(None, "no chat template. Take an instruct model"), (tiny.BROKEN, "chat template fails")]
+)
+def test_a_model_that_cannot_be_asked_stops_alone_and_the_others_stories_are_kept(place, template, told):
+    tiny.save(place / "m", "granite", template)
+    alone = write("./m")
+    assert alone.exit_code == 1
+    assert told in one_line(alone.stderr)
+    assert not (place / "c" / "journal.sqlite3").exists()
+    for _ in range(2):
+        done = write("./m,house")
+        assert done.exit_code == 1
+        noted, last = done.stderr.splitlines()
+        assert noted.startswith("m stopped, the others go on: ")
+        assert told in noted
+        assert last.startswith("gatsby: m could not go on, as said above. 5 stories are kept. The same command goes on")
+    assert kept() == 5
+
+
+@pytest.mark.parametrize("dry", [[], ["--dry-run"]])
+def test_a_repository_that_is_not_here_is_said_offline_before_anything_is_made(place, dry):
+    words = ["write", "--blend", "a/nothing", "--n", 5, "--out", "c", *dry]
+    done = real(place, *words, env={"HF_HUB_OFFLINE": "1", "HF_HOME": str(place / "hf")})
+    assert done.returncode == 1
+    assert "a/nothing is not on this machine, and HF_HUB_OFFLINE is set. Try again" in one_line(done.stderr)
+    assert not (place / "c").exists()
+
+
+def test_too_little_memory_or_disk_is_said_before_anything_is_downloaded(place, monkeypatch):
+    monkeypatch.setattr(models, "locate", lambda spec: None)
+    monkeypatch.setattr(models, "fetch", lambda spec: pytest.fail("downloaded"))
+    monkeypatch.setattr(machine, "usable_bytes", lambda: (6 * 10**9, False))
+    done = write("four")
+    assert done.exit_code == 1
+    assert "6.0 GB may be used here. Try --blend olmo=" in one_line(done.stderr)
+    monkeypatch.setattr(machine, "usable_bytes", lambda: (10**12, False))
+    monkeypatch.setattr(models.shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10, 5, 5))
+    done = write("four")
+    assert done.exit_code == 1
+    assert "olmo needs 4.1 GB of disk" in one_line(done.stderr)
+    assert not (place / "c").exists()
+
+
+@pytest.fixture
+def server(monkeypatch):
+    """A server that answers `server.answers` in turn, the last one for ever: None is no answer in time."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def log_message(self, *_):
+            pass
+
+        def send(self, body: bytes):
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def do_GET(self):
+            self.send(b'{"data": [{"id": "m"}]}')
+
+        def do_POST(self):
+            self.rfile.read(int(self.headers["Content-Length"]))
+            answer = made.answers.pop(0) if len(made.answers) > 1 else made.answers[0]
+            if answer is None:
+                made.gate.wait(5)
+            else:
+                self.send(answer)
+
+    monkeypatch.setattr(ServerWriter.__init__, "__defaults__", (0.3, 0.01))
+    made = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    made.daemon_threads, made.answers, made.gate = True, [], threading.Event()
+    made.handle_error = lambda *_: None
+    thread = threading.Thread(target=made.serve_forever, daemon=True)
+    thread.start()
+    yield made
+    made.gate.set()
+    made.shutdown()
+    made.server_close()
+    thread.join()
+
+
+def chat(text: str) -> bytes:
+    return json.dumps({"choices": [{"message": {"content": text}, "finish_reason": "stop"}]}).encode()
+
+
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        (b"<html>\x1b[31m", "no JSON object. Is it an OpenAI-style server?"),
+        (b"{}", "without a story. Is it an OpenAI-style server?"),
+        (None, "did not answer in 0 s. See whether it has loaded its model"),
+    ],
+)
+def test_a_server_that_goes_wrong_stops_alone_and_the_others_stories_are_kept(place, server, answer, told):
+    """It answers to the request for topics, and to two for stories."""
+    server.answers = [chat("a cat")] * 5 + [answer]
+    url = f"server:http://127.0.0.1:{server.server_port}#m"
+    done = write(f"{url},house")
+    assert done.exit_code == 1
+    noted, last = done.stderr.splitlines()
+    assert told in noted
+    assert "\x1b" not in done.stderr
+    assert "m could not go on, as said above. 5 stories are kept" in last
+    assert kept() == 5
+    with Journal(place / "c", write=False) as journal:
+        assert {row.writer for row in journal.attempts()} == {"m", "house"}
+    server.answers = [answer]
+    done = gatsby("write", "--blend", url, "--n", 5, "--out", "alone")
+    assert done.exit_code == 1
+    assert told in one_line(done.stderr)
+    assert not (place / "alone" / "journal.sqlite3").exists()
+
+
+def test_a_server_of_empty_stories_is_one_line_with_the_gates_that_refuse_them(place, server):
+    server.answers = [chat("")]
+    blend = f"server:http://127.0.0.1:{server.server_port}"
+    done = write(blend, 5)
+    assert done.exit_code == 1
+    assert "None of 25 stories in c passes the gates (length 25, " in one_line(done.stderr)
+    with Journal(place / "c", write=False) as journal:
+        assert len(journal.attempts()) == 25
+
+
+def test_a_server_alone_that_goes_down_in_the_middle_is_one_line(place, server):
+    server.answers = [chat("a cat")] * 5 + [b""]
+    done = write(f"server:http://127.0.0.1:{server.server_port}#m", 5)
+    assert done.exit_code == 1
+    line = one_line(done.stderr)
+    assert line.startswith("gatsby: m could not go on (The server at ")
+    assert "The same command goes on" in line
+
+
+@pytest.fixture
+def journal(place, server) -> Path:
+    server.answers = [chat("")]
+    assert write(f"server:http://127.0.0.1:{server.server_port}#m", 5).exit_code == 1
+    return place / "c" / "journal.sqlite3"
+
+
+def change(path: Path, line: str, *values: str) -> None:
+    db = sqlite3.connect(path)
+    with db:
+        db.execute(line, values)
+    db.close()
+
+
+HARMS = {
+    "cut": lambda path: path.write_bytes(path.read_bytes()[:3000]),
+    "junk": lambda path: path.write_bytes(b"junk" * 2000),
+    "no plan": lambda path: change(path, "UPDATE facts SET value = ? WHERE key = 'plan'", '{"topics": 3}'),
+    "torn plan": lambda path: change(path, "UPDATE facts SET value = ? WHERE key = 'plan'", '{"topics'),
+    "no table": lambda path: change(path, "DROP TABLE attempts"),
+    "torn row": lambda path: change(path, "UPDATE attempts SET failed = ?", "[length"),
+    "of a later version": lambda path: change(path, "PRAGMA user_version = 99"),
+}
+
+
+@pytest.mark.parametrize("harm", HARMS)
+def test_a_corrupt_journal_is_left_alone_with_the_way_out(server, journal, harm):
+    HARMS[harm](journal)
+    before = journal.read_bytes()
+    again = write(f"server:http://127.0.0.1:{server.server_port}#m", 5)
+    for done in (again, gatsby("write", "--assemble", "--out", "c")):
+        assert done.exit_code == 1
+        assert "Move it away (mv c/journal.sqlite3 c/journal.sqlite3.old)" in one_line(done.stderr)
+        assert journal.read_bytes() == before
+
+
+def test_the_journal_of_another_plan_is_left_alone_with_both_ways_out(journal):
+    before = journal.read_bytes()
+    line = one_line(write("house", 5).stderr)
+    assert "Repeat what it began with (gatsby write --blend 'server:http://127.0.0.1:" in line
+    assert "or choose another --out" in line
+    assert journal.read_bytes() == before
