@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from gatsby_mlx.cli.console import Status, check_plot, printable, table
-from gatsby_mlx.config import PRESETS, changed
+from gatsby_mlx.config import DTYPES, PRESETS, changed
 from gatsby_mlx.errors import UsageError
 
 EXTRA = "PyTorch is an extra: pip install 'gatsby-mlx[bench]'."
@@ -78,7 +78,7 @@ def training_options(function):
         click.option("--dropout", default="0.2,0", show_default=True, metavar="X[,X]", help="Dropout."),
         click.option(
             "--dtype",
-            type=click.Choice(["float32", "bfloat16", "float16"]),
+            type=click.Choice(DTYPES),
             default="float32",
             show_default=True,
             help="What both compute in; the weights stay in float32.",

@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 
 from gatsby_mlx.cli.console import RUNS, SEED, Status, clock, warn_if_slow
-from gatsby_mlx.config import PRESETS
+from gatsby_mlx.config import DTYPES, PRESETS
 
 
 @click.command()
@@ -26,10 +26,16 @@ from gatsby_mlx.config import PRESETS
 @click.option("--max-chars", type=click.IntRange(1), metavar="N", help="Characters to see, in place of the preset's.")
 @click.option("--lr", type=float, metavar="X", help="Peak learning rate, in place of the preset's.")
 @click.option("--dropout", type=float, metavar="X", help="Dropout, in place of the preset's.")
+@click.option(
+    "--dtype",
+    type=click.Choice(DTYPES),
+    show_default="the preset's, float32",
+    help="What a step computes in, for a GPU; the weights stay in float32.",
+)
 @click.option("--seed", type=SEED, metavar="N", help="Seed of weights, order and dropout.")
 @click.option("--resume", is_flag=True, help="Go on where the run in --out stopped, exactly.")
 @click.pass_context
-def command(ctx, preset, corpus, out, max_chars, lr, dropout, seed, resume) -> None:
+def command(ctx, preset, corpus, out, max_chars, lr, dropout, dtype, seed, resume) -> None:
     """Train a model on a corpus. Ctrl-C saves and leaves; --resume goes on as if nothing had happened.
 
     \b
@@ -46,7 +52,7 @@ def command(ctx, preset, corpus, out, max_chars, lr, dropout, seed, resume) -> N
     from gatsby_mlx.training.ranks import Ranks
 
     chosen = find_preset(preset)
-    training = changed(chosen.training, max_chars=max_chars, lr=lr, seed=seed)
+    training = changed(chosen.training, max_chars=max_chars, lr=lr, dtype=dtype, seed=seed)
     model = changed(chosen.model, dropout=dropout)
     out = out or RUNS / preset
     ranks = Ranks()
