@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 from gatsby_mlx.errors import UsageError
 
+DTYPES = ("float32", "bfloat16", "float16")
 TEMP = 0.5  # the temperature of a story when none is named: what ships spells best a little cool
 
 
@@ -53,7 +54,8 @@ class TrainConfig:
     what stands next to what (sequence length warm-up, Li et al. 2021). In a share `swap` (0 to 1) of the story rows a
     topic word is swapped for a made-up one, in topic and story alike, which can only be copied. An evaluation reads
     about `eval_chars` characters of the validation side, the same ones each time, and a dial over `dial_topics` of its
-    topics (0: none).
+    topics (0: none). `dtype` is what a step's forward and backward pass compute in; weights, their gradients' sums and
+    the optimiser stay in float32, and so do evaluations.
     """
 
     rows: str = "story"
@@ -78,10 +80,11 @@ class TrainConfig:
     eval_chars: int = 200_000
     dial_topics: int = 6
     seed: int = 1925
+    dtype: str = "float32"
 
     def __post_init__(self):
         choices = {"rows": ("story", "window"), "split": ("topic", "tail"), "optimizer": ("muon", "adamw")}
-        for name, known in choices.items():
+        for name, known in {**choices, "dtype": DTYPES}.items():
             if getattr(self, name) not in known:
                 raise UsageError(f"{name} is {' or '.join(known)}, not {getattr(self, name)!r}")
         for name in ("max_chars", "batch_chars", "micro_chars", "eval_every_chars", "eval_chars"):

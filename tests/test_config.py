@@ -75,6 +75,7 @@ def test_shapes_that_cannot_be(values):
         {"rows": "lines"},
         {"split": "random"},
         {"optimizer": "sgd"},
+        {"dtype": "int8"},
         {"max_chars": 0},
         {"batch_chars": -1},
         {"micro_chars": 0},

@@ -113,7 +113,8 @@ def file_name(content: dict[str, Any]) -> str:
     return re.sub(r"[^a-z0-9]+", "-", content["machine"]["chip"].lower()).strip("-") or "machine"
 
 
-HEADER = ["measured", "unit", "MLX", "PyTorch", "MLX is so many times as good", "of the peak", "memory"]
+RATIO = "MLX is so many times as good"
+HEADER = ["measured", "unit", "MLX", "PyTorch", RATIO, "beside its own", "of the peak", "memory"]
 
 
 def rows(content: dict[str, Any]) -> list[list[str]]:
@@ -122,13 +123,14 @@ def rows(content: dict[str, Any]) -> list[list[str]]:
 
 
 def _row(result: dict[str, Any]) -> list[str]:
-    share, memory = _shares(result), result.get("peak_ratio")
+    share, memory, beside = _shares(result), result.get("peak_ratio"), result.get("beside")
     return [
         result["name"],
         result["unit"],
         figure(result["mlx"]["median"]),
         figure(result["torch"]["median"]) if result.get("torch") else "",
         interval(result["ratio"]) if result["ratio"] else "",
+        f"{interval(beside)} of {beside['of']}" if beside else "",
         share,
         f"{memory:.2f}" if memory else "",
     ]

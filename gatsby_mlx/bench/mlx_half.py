@@ -31,9 +31,10 @@ class MlxHalf:
 
     def hello(self, device: str = "") -> dict[str, Any]:
         """Take a device and tell what this half runs on."""
+        there = {"gpu": mx.is_available(mx.gpu), "mps": mx.metal.is_available(), "cuda": mx.cuda.is_available()}
         if device == "cpu":
             mx.set_default_device(mx.cpu)
-        elif device and not mx.is_available(mx.gpu):
+        elif device and not there[device]:
             raise UsageError(f"MLX has no {device} here", "Try --device cpu")
         return {"device": "gpu" if mx.default_device() == mx.Device(mx.gpu) else "cpu", "versions": _versions()}
 

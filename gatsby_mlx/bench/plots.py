@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gatsby_mlx.bench import timing
+from gatsby_mlx.bench import timing, work
 from gatsby_mlx.errors import UsageError
 from gatsby_mlx.evaluation.plots import Colours, dress, legend, plot
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 MARKS = {"mlx": "o", "torch": "s"}
 NAMES = {"mlx": "MLX", "torch": "PyTorch"}
-AXES = {"context": "characters in a row", "batch": "rows in a step"}
+AXES = {"context": "characters in a row", "batch": "rows in a step", "size": "parameters that multiply a character"}
 MACHINE_MARKS = "osD^vP"
 
 
@@ -27,30 +27,49 @@ def draw(documents: Sequence[dict[str, Any]], path: Path) -> None:
 
 
 def growing(results: Sequence[dict[str, Any]]) -> str:
-    """Return what differs among the training results, "context" or "batch"; "" when nothing does."""
-    works = [r["work"] for r in results if r["suite"] == "train"]
-    return next((axis for axis in ("context", "batch") if len({w[axis] for w in works}) > 1), "")
+    """Return what differs among the training results, "context", "batch" or "size"; "" when nothing does."""
+    told = [_place(r["work"]) for r in results if r["suite"] == "train"]
+    return next((axis for axis in AXES if len({place[axis] for place in told}) > 1), "")
+
+
+def _place(content: dict[str, Any]) -> dict[str, Any]:
+    """Return where a piece of work stands on each of AXES, and what else has to agree for a line through it."""
+    job = work.train_work(content)
+    size = work.n_params(job.model)
+    return {"context": job.context, "batch": job.batch, "size": size, "dtype": job.dtype, "dropout": job.model.dropout}
+
+
+def _one_line(results: Sequence[dict[str, Any]], axis: str) -> list[tuple[int, dict[str, Any]]]:
+    """Return (size, result) of the training results that differ from the first in `axis` alone, by size."""
+    told = [(_place(r["work"]), r) for r in results if r["suite"] == "train"]
+    first = told[0][0]
+    alike = [(place[axis], r) for place, r in told if {**place, axis: first[axis]} == first]
+    return sorted(alike, key=lambda pair: pair[0])
 
 
 def growth(results: Sequence[dict[str, Any]], axis: str, path: Path) -> None:
-    """Plot the time of a character against `axis` on logarithms, each half with its slope and its share of the peak."""
-    train = [r for r in results if r["suite"] == "train"]
+    """Plot the time of a character against `axis` on logarithms, each half with its slope and its share of the peak.
+
+    Where other things differ as well (dropout, another axis), those results are shown that agree with the first.
+    """
+    train = _one_line(results, axis)
 
     def paint(axes: "Axes", c: Colours) -> None:
         for half, colour in (("mlx", c.light), ("torch", c.ink)):
-            own = [r for r in train if r.get(half)]
+            own = [(size, r) for size, r in train if r.get(half)]
             if not own:
                 continue
-            x = [r["work"][axis] for r in own]
-            y = [1e6 / r[half]["median"] for r in own]
-            share = max(100 * r["gflop_s"][half] / r["matmul_gflop_s"] for r in own)
+            x = [size for size, _ in own]
+            y = [1e6 / r[half]["median"] for _, r in own]
+            share = max(100 * r["gflop_s"][half] / r["matmul_gflop_s"] for _, r in own)
             p = timing.slope(x, y) or 0.0
             label = f"{NAMES[half]}: slope {p:+.2f}, up to {share:.0f}% of the peak"
             axes.plot(x, y, f"-{MARKS[half]}", color=colour, linewidth=1.6, markersize=5, label=label)
         axes.set_xscale("log", base=2)
         axes.set_yscale("log")
-        sizes = sorted({r["work"][axis] for r in train})
-        axes.set_xticks(sizes, [str(size) for size in sizes])
+        sizes = sorted({size for size, _ in train})
+        axes.set_xticks(sizes, [f"{s / 1e6:.1f} M" if axis == "size" else str(s) for s in sizes])
+        axes.set_xticks([], minor=True)
         axes.set_ylim(axes.get_ylim()[0] / 1.1, axes.get_ylim()[1] * 1.3)  # room for the legend
         _ticks(axes, "y")
         dress(axes, c, "microseconds for a character of training", AXES[axis])

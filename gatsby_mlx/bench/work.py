@@ -8,10 +8,9 @@
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from gatsby_mlx.config import GPTConfig
+from gatsby_mlx.config import DTYPES, GPTConfig
 from gatsby_mlx.errors import UsageError
 
-DTYPES = ("float32", "bfloat16", "float16")
 DEVICES = ("gpu", "cpu", "mps", "cuda")
 STORY_CHARS = 480  # what the seed counts its mentions in
 SWEEP = (3, 5, 6)  # topics, levels, seeds of the seed's own dial

@@ -1,4 +1,4 @@
-"""`gatsby bench`: train, decode, write, all, show."""
+"""`gatsby bench`: train, decode, scale, write, all, show."""
 
 import json
 import shlex
@@ -8,27 +8,18 @@ from pathlib import Path
 import click
 
 from gatsby_mlx.cli.console import Status, check_plot, printable, table
-from gatsby_mlx.config import PRESETS, changed
-from gatsby_mlx.errors import UsageError
-
-EXTRA = "PyTorch is an extra: pip install 'gatsby-mlx[bench]'."
-
-
-class Numbers(click.ParamType):
-    """One whole number, or several with commas."""
-
-    name = "N[,N]"
-
-    def convert(self, value, param, ctx):
-        if isinstance(value, tuple):
-            return value
-        try:
-            found = tuple(int(part) for part in str(value).split(","))
-        except ValueError:
-            found = ()
-        if not found or min(found) < 1:
-            self.fail(f"{value!r} is no whole number of 1 or more, nor several with commas", param, ctx)
-        return found
+from gatsby_mlx.cli.measuring import (
+    Numbers,
+    Shapes,
+    common_options,
+    measuring_options,
+    preset_option,
+    step_options,
+    training_jobs,
+    training_options,
+)
+from gatsby_mlx.config import PRESETS
+from gatsby_mlx.errors import GatsbyError, UsageError
 
 
 @click.group()
@@ -42,79 +33,37 @@ def command() -> None:
     """
 
 
-def common_options(function):
-    """Add the options that every suite has."""
-    for option in (
-        click.option("--plot", type=click.Path(path_type=Path), help="Write a plot as .svg or .png."),
-        click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Write the JSON document here."),
-        click.option("--json", "as_json", is_flag=True, help="Print one JSON document in place of the table."),
-        click.option(
-            "--pairs",
-            type=click.IntRange(1),
-            metavar="N",
-            show_default="10, with decoding 5",
-            help="Turns of each half.",
-        ),
-        click.option("--device", type=click.Choice(["gpu", "cpu", "mps", "cuda"]), help="Where both halves compute."),
-        click.option(
-            "--against",
-            type=click.Choice(["auto", "torch", "none"]),
-            default="auto",
-            show_default=True,
-            help=f"The rival: PyTorch where it is installed, required, or none. {EXTRA}",
-        ),
-        click.option(
-            "--preset", type=click.Choice(list(PRESETS)), default="story", show_default=True, help="The model's shape."
-        ),
-    ):
-        function = option(function)
-    return function
-
-
-def training_options(function):
-    """Add what describes a training step."""
-    for option in (
-        click.option("--compile", "compile_torch", is_flag=True, help="Let PyTorch compile its model."),
-        click.option("--dropout", default="0.2,0", show_default=True, metavar="X[,X]", help="Dropout."),
-        click.option(
-            "--dtype",
-            type=click.Choice(["float32", "bfloat16", "float16"]),
-            default="float32",
-            show_default=True,
-            help="What both compute in; the weights stay in float32.",
-        ),
-        click.option("--context", type=Numbers(), default="512", show_default=True, help="Characters in a row."),
-        click.option("--batch", type=Numbers(), default="4", show_default=True, help="Rows in a step."),
-    ):
-        function = option(function)
-    return function
-
-
 @command.command()
 @training_options
 @click.option("--to-loss", type=float, metavar="X", help="Also train both down to this loss: seconds and characters.")
+@click.option("--preset", "shapes", type=Shapes(), default="story", show_default=True, help="The model's shape.")
 @common_options
-def train(batch, context, dtype, dropout, compile_torch, to_loss, **options) -> None:
+def train(batch, context, dtype, dropout, compile_torch, to_loss, shapes, **options) -> None:
     """Measure training steps, once both halves have been shown to compute the same.
 
     \b
     Examples:
       gatsby bench train --batch 4 --context 512 --out train.json
       gatsby bench train --batch 4,8,16 --context 256,512,1024 --dropout 0 --plot growth.svg
+      gatsby bench train --preset pocket,small,story --dropout 0 --plot sizes.svg
     """
-    jobs = training_jobs(options["preset"], batch, context, dtype, dropout)
 
-    def run(bench, suites):
-        results = suites.train(bench, jobs)
-        return results + (suites.to_loss(bench, jobs[0], to_loss) if to_loss else [])
+    def part(jobs):
+        def run(bench, suites):
+            results = suites.train(bench, jobs)
+            return results + (suites.to_loss(bench, jobs[0], to_loss) if to_loss else [])
 
-    measure(run, jobs[0].model, default_pairs=10, compile_torch=compile_torch, **options)
+        return jobs[0].model, run
+
+    parts = [part(training_jobs(preset, batch, context, dtype, dropout)) for preset in shapes]
+    measure(parts, default_pairs=10, compile_torch=compile_torch, **options)
 
 
 @command.command()
 @click.option("--batch", type=Numbers(), default="16,64", show_default=True, help="Batches, beside one row and sweep.")
+@preset_option
 @common_options
-def decode(batch, **options) -> None:
+def decode(batch, preset, **options) -> None:
     """Measure decoding against the loop without a cache.
 
     \b
@@ -126,7 +75,29 @@ def decode(batch, **options) -> None:
     def run(bench, suites):
         return suites.decode(bench, batch) + suites.positions(bench) + suites.start(bench)
 
-    measure(run, PRESETS[options["preset"]].model, default_pairs=5, **options)
+    measure([(PRESETS[preset].model, run)], default_pairs=5, **options)
+
+
+@command.command()
+@step_options
+@preset_option
+@measuring_options
+def scale(batch, context, dtype, dropout, preset, **options) -> None:
+    """Measure training with one process and with two, as mlx.launch starts them here, in turn.
+
+    Both have the same step and the whole machine, so the ratio is what a second process costs or gains on it.
+
+    \b
+    Examples:
+      gatsby bench scale --batch 4 --context 512 --dropout 0 --out scale.json
+      gatsby bench scale --preset pocket --pairs 3
+    """
+    from gatsby_mlx.bench import scale as scaling
+
+    jobs = training_jobs(preset, batch, context, dtype, dropout)
+    scaling.check_shared(jobs)
+    parts = [(jobs[0].model, lambda bench, suites: scaling.processes(bench, jobs))]
+    measure(parts, default_pairs=5, against="none", **options)
 
 
 @command.command()
@@ -161,21 +132,33 @@ def write(model, n, batch, max_tokens, as_json) -> None:
 @command.command(name="all")
 @training_options
 @click.option("--submit", is_flag=True, help="Write gatsby-bench-CHIP.json, to attach to an issue of the project.")
+@preset_option
 @common_options
-def every(batch, context, dtype, dropout, compile_torch, submit, **options) -> None:
-    """Measure training and decoding, and leave one document.
+def every(batch, context, dtype, dropout, compile_torch, submit, preset, **options) -> None:
+    """Measure training, decoding and two processes against one, and leave one document.
 
     \b
     Examples:
       gatsby bench all --submit
     """
-    jobs = training_jobs(options["preset"], batch, context, dtype, dropout)
+    jobs = training_jobs(preset, batch, context, dtype, dropout)
 
     def run(bench, suites):
         told = suites.decode(bench) + suites.positions(bench) + suites.start(bench)
-        return suites.train(bench, jobs) + told
+        return suites.train(bench, jobs) + told + two_processes(bench, jobs)
 
-    measure(run, jobs[0].model, default_pairs=5, compile_torch=compile_torch, submit=submit, **options)
+    measure([(jobs[0].model, run)], default_pairs=5, compile_torch=compile_torch, submit=submit, **options)
+
+
+def two_processes(bench, jobs) -> list:
+    """Return how the first job scales, or nothing, and say why: it must not cost what was measured before it."""
+    from gatsby_mlx.bench import scale as scaling
+
+    try:
+        return scaling.processes(bench, jobs[:1])
+    except GatsbyError as error:
+        click.echo(f"two processes were not measured: {error.line()}", err=True)
+        return []
 
 
 @command.command()
@@ -200,28 +183,10 @@ def show(files, plot) -> None:
         plots.draw(documents, plot)
 
 
-def training_jobs(preset: str, batches, contexts, dtype: str, dropouts: str) -> list:
-    """Return a piece of work for each dropout, batch and context."""
-    from gatsby_mlx import device
-    from gatsby_mlx.bench.work import TrainWork, check_fits
-
-    try:
-        shares = [float(part) for part in dropouts.split(",")]
-    except ValueError:
-        raise click.UsageError(f"--dropout is a number or several with commas, not {dropouts!r}") from None
-    model = PRESETS[preset].model
-    model = changed(model, block_size=max(model.block_size, *contexts))
-    models = [changed(model, dropout=share) for share in shares]
-    jobs = [TrainWork(m, b, t, dtype) for m in models for b in batches for t in contexts]
-    for job in jobs:
-        check_fits(job, device.memory_bytes()["available"])
-    return jobs
-
-
 def measure(
-    run, config, default_pairs, preset, against, device, pairs, as_json, out, plot, compile_torch=False, submit=False
+    parts, default_pairs, against, device, pairs, as_json, out, plot=None, compile_torch=False, submit=False
 ) -> None:
-    """Open both halves, let `run(bench, suites)` measure, and show, write and draw the document."""
+    """For each (config, run), open both halves and let `run(bench, suites)` measure; show, write and draw it all."""
     check_plot(plot)
     if out and not out.parent.is_dir():
         raise UsageError(f"There is no folder {out.parent} for the document", f"Make it with: mkdir -p {out.parent}")
@@ -230,12 +195,13 @@ def measure(
     from gatsby_mlx.files import write_atomic
 
     settings = Settings(pairs or default_pairs, device=device or "", against=against, compile_torch=compile_torch)
-    status = Status()
-    with suites.opened(settings, config, status) as bench:
-        if bench.missing:
-            click.echo(bench.missing, err=True)
-        results = run(bench, suites)
-        halves = bench.hello
+    status, results, halves, missing = Status(), [], {}, ""
+    for config, run in parts:
+        with suites.opened(settings, config, status) as bench:
+            if bench.missing and not missing:
+                click.echo(bench.missing, err=True)
+            results += run(bench, suites)
+            halves, missing = bench.hello, bench.missing
     status.clear()
     content = document.build(results, halves, settings, shlex.join(["gatsby", *sys.argv[1:]]))
     text = json.dumps(content, indent=1)

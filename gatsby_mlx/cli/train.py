@@ -6,6 +6,7 @@ import os
 import shlex
 import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ from pathlib import Path
 import click
 
 from gatsby_mlx.cli.console import RUNS, SEED, Status, clock, warn_if_slow
-from gatsby_mlx.config import PRESETS
+from gatsby_mlx.config import DTYPES, PRESETS
 
 
 @click.command()
@@ -27,10 +28,16 @@ from gatsby_mlx.config import PRESETS
 @click.option("--max-chars", type=click.IntRange(1), metavar="N", help="Characters to see, in place of the preset's.")
 @click.option("--lr", type=float, metavar="X", help="Peak learning rate, in place of the preset's.")
 @click.option("--dropout", type=float, metavar="X", help="Dropout, in place of the preset's.")
+@click.option(
+    "--dtype",
+    type=click.Choice(DTYPES),
+    show_default="the preset's, float32",
+    help="What a step computes in, for a GPU; the weights stay in float32.",
+)
 @click.option("--seed", type=SEED, metavar="N", help="Seed of weights, order and dropout.")
 @click.option("--resume", is_flag=True, help="Go on where the run in --out stopped, exactly.")
 @click.pass_context
-def command(ctx, preset, corpus, out, max_chars, lr, dropout, seed, resume) -> None:
+def command(ctx, preset, corpus, out, max_chars, lr, dropout, dtype, seed, resume) -> None:
     """Train a model on a corpus. Ctrl-C saves and leaves; --resume goes on as if nothing had happened.
 
     \b
@@ -44,13 +51,16 @@ def command(ctx, preset, corpus, out, max_chars, lr, dropout, seed, resume) -> N
     from gatsby_mlx.config import preset as find_preset
     from gatsby_mlx.corpus.load import load
     from gatsby_mlx.training.loop import Run, check_out
-    from gatsby_mlx.training.ranks import Ranks
+    from gatsby_mlx.training.ranks import AGAIN, Ranks
 
     chosen = find_preset(preset)
-    training = changed(chosen.training, max_chars=max_chars, lr=lr, seed=seed)
+    training = changed(chosen.training, max_chars=max_chars, lr=lr, dtype=dtype, seed=seed)
     model = changed(chosen.model, dropout=dropout)
     out = out or RUNS / preset
     ranks = Ranks()
+    if ranks.size > 1:
+        told = f"Process {ranks.rank} of {ranks.size} was told to end, as mlx.launch does when another one has failed"
+        say_when_ended(f"gatsby: {told}. {AGAIN}")
     if ranks.first:
         check_out(out, resume)
     run = Run(load(corpus or shipped.corpus()), model, training, out, preset, ranks)
@@ -149,3 +159,23 @@ def interrupts() -> Iterator[list[int]]:
         yield seen
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def say_when_ended(line: str) -> None:
+    """Say `line` and leave when SIGTERM comes, which mlx.launch sends to the others as soon as one process has failed.
+
+    A thread waits for it, since the main thread may hang in a sum over processes, one of which is no more.
+    """
+    receiver, sender = os.pipe()
+    os.set_blocking(sender, False)
+    signal.signal(signal.SIGTERM, lambda number, frame: None)
+    signal.set_wakeup_fd(sender, warn_on_full_buffer=False)
+
+    def wait() -> None:
+        while os.read(receiver, 1) != bytes([signal.SIGTERM]):
+            pass
+        with contextlib.suppress(OSError):
+            os.write(sys.stderr.fileno(), f"{line}\n".encode())
+        os._exit(128 + signal.SIGTERM)
+
+    threading.Thread(target=wait, daemon=True).start()

@@ -37,6 +37,7 @@ SAVE_EVERY_S = 60.0
 MICRO_SEEDS = 1 << 20  # dropout's seed is this times the run's seed, plus the micro-batch's number
 DIAL_LOSS = 1.05  # a checkpoint is kept for its dial while its loss is at most this times the best
 LN2 = math.log(2)
+UNSAID = {"dtype": "float32"}  # settings that came later, and what a run had whose state does not tell
 SAME = "Give every process the same command and the same corpus"
 
 
@@ -177,7 +178,7 @@ class Run:
     def _resume(self, folder: Path) -> None:
         state = checkpoint.read_json(folder / "state.json")
         try:
-            theirs = dict(state["run"])
+            theirs = {**UNSAID, **state["run"]}
             progress = Progress(**state["progress"])
         except (KeyError, TypeError, ValueError) as error:
             raise CheckpointError(f"{folder}/state.json is damaged: {error!r}", checkpoint.CURE) from None
@@ -226,7 +227,7 @@ class Run:
         with (
             files.output_errors(str(metrics)),
             metrics.open("a", buffering=1) as log,
-            Workers(self.model_config, max(1, device.n_workers() // self.ranks.local)) as workers,
+            Workers(self.model_config, max(1, device.n_workers() // self.ranks.local), self.config.dtype) as workers,
         ):
             for event in self._events(workers, should_stop):
                 log.write(json.dumps(_plain(asdict(event))) + "\n")
@@ -304,7 +305,9 @@ class Run:
     def _not_finite(self, what: str) -> TrainingError:
         p = self.progress
         told = f"The {what} is not finite at step {p.step}, after {p.chars:,} characters"
-        cure = f"Begin again with an --lr below {self.config.lr:g}; {self.out / 'last'} holds the last sound weights"
+        other = " or --dtype bfloat16, whose range is wider" if self.config.dtype == "float16" else ""
+        begin = f"Begin again with an --lr below {self.config.lr:g}{other}"
+        cure = f"{begin}; {self.out / 'last'} holds the last sound weights"
         return TrainingError(told, cure)
 
     def _save(self, name: str, evaluation: Evaluation | None = None) -> None:
@@ -349,7 +352,7 @@ def measure_speed(corpus: Corpus, model: GPTConfig, config: TrainConfig, short: 
     run = Run(corpus, model, replace(config, short_chars=1, dial_topics=0), Path("unused"))
     run.progress.chars = 1
     speeds = []
-    with Workers(run.model_config) as workers:
+    with Workers(run.model_config, dtype=config.dtype) as workers:
         for rows in (run.short_rows, run.rows):
             run.rows = rows
             shapes = {rows.micro_batch(k).ids.shape: k for k in range(256)}

@@ -5,11 +5,12 @@ the same whatever their number, but for rounding. The first one writes. Without 
 nothing here costs anything.
 """
 
+import contextlib
 import json
 import os
 import socket
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,6 +23,7 @@ from gatsby_mlx.errors import TrainingError
 LAUNCHED = ("MLX_RANK", "OMPI_COMM_WORLD_RANK", "PMI_RANK")  # mlx.launch (ring, JACCL, NCCL); MPI
 TOLD_BYTES = 1 << 16
 CURE = "Start them again with mlx.launch, and check that each host reaches the others"
+AGAIN = "What it saved last is whole: start all of them again with the same command and --resume"
 T = TypeVar("T")
 
 
@@ -58,24 +60,29 @@ class Ranks:
     def average(self, sums: mx.array, gradients: Any) -> tuple[mx.array, Any]:
         """Return both averaged over the processes, evaluated."""
         if self.size > 1:
-            both = average_gradients({"sums": sums, "gradients": gradients}, self.group)
-            sums, gradients = both["sums"], both["gradients"]
-            mx.eval(sums, gradients)
+            with _together():
+                both = average_gradients({"sums": sums, "gradients": gradients}, self.group)
+                sums, gradients = both["sums"], both["gradients"]
+                mx.eval(sums, gradients)
         return sums, gradients
 
     def any(self, flag: bool) -> bool:
         """Return whether any process says so; all of them get the same answer."""
         if self.size == 1:
             return flag
-        return bool(mx.distributed.all_sum(mx.array(int(flag)), group=self.group) > 0)
+        with _together():
+            return bool(mx.distributed.all_sum(mx.array(int(flag)), group=self.group) > 0)
 
     def from_first(self, tree: Any) -> Any:
-        """Return the first process's arrays in all of them."""
+        """Return the first process's arrays in all of them, evaluated."""
         if self.size == 1:
             return tree
         # A sum in which the others count nothing: the ring has no broadcast.
         own = tree if self.first else tree_map(mx.zeros_like, tree)
-        return tree_map(lambda a: mx.distributed.all_sum(a, group=self.group), own)
+        with _together():
+            tree = tree_map(lambda a: mx.distributed.all_sum(a, group=self.group), own)
+            mx.eval(tree)
+            return tree
 
     def told(self, value: Any) -> Any:
         """Return the first process's `value`, which JSON holds in 64 kB, in all of them."""
@@ -83,6 +90,16 @@ class Ranks:
             return value
         data = json.dumps(value).encode().ljust(TOLD_BYTES)
         return json.loads(bytes(memoryview(self.from_first(mx.array(list(data), dtype=mx.uint8)))))
+
+
+@contextlib.contextmanager
+def _together() -> Iterator[None]:
+    """Turn what the ring raises, half a second after a process that it waits for has died, into a TrainingError."""
+    try:
+        yield
+    except RuntimeError as error:
+        told = " ".join(str(error).split())[:200]
+        raise TrainingError(f"Another process of this run is gone ({told})", AGAIN) from None
 
 
 def _launched_alone() -> bool:

@@ -10,9 +10,9 @@ from gatsby_mlx.bench.work import Settings, TrainWork, plain
 from gatsby_mlx.config import GPTConfig
 
 
-def trained(context: int, ours: list[float], theirs: list[float] | None) -> dict:
+def _trained(context: int, ours: list[float], theirs: list[float] | None, **shape) -> dict:
     """Return a training result with these speeds."""
-    job = TrainWork(GPTConfig(block_size=1024), 4, context)
+    job = TrainWork(GPTConfig(block_size=1024, **shape), 4, context)
     values = {"mlx": ours, **({"torch": theirs} if theirs else {})}
     shares = {half: own[0] / 50 for half, own in values.items()}
     return suites.result(
@@ -28,11 +28,17 @@ def trained(context: int, ours: list[float], theirs: list[float] | None) -> dict
 
 
 @pytest.fixture
+def trained():
+    """The function that makes a training result."""
+    return _trained
+
+
+@pytest.fixture
 def content() -> dict:
     told = {"device": "cpu", "versions": {"mlx": "0.32.4", "torch": "2.13.0"}}
     results = [
-        trained(256, [1500.0, 1600, 1550, 1500, 1600, 1550], [1000.0, 1000, 1000, 1000, 1000, 1000]),
-        trained(512, [1200.0, 1210, 1190, 1200, 1210, 1190], [1000.0, 1000, 1000, 1000, 1000, 1000]),
+        _trained(256, [1500.0, 1600, 1550, 1500, 1600, 1550], [1000.0, 1000, 1000, 1000, 1000, 1000]),
+        _trained(512, [1200.0, 1210, 1190, 1200, 1210, 1190], [1000.0, 1000, 1000, 1000, 1000, 1000]),
     ]
     return document.build(results, {"mlx": told, "torch": told}, Settings(), "gatsby bench train")
 

@@ -1,13 +1,14 @@
 """document: it holds what a reader needs and nothing private, a table shows it, and strangers are refused."""
 
 import json
+import math
 import os
 import socket
 from pathlib import Path
 
 import pytest
 
-from gatsby_mlx.bench import document, plots, suites
+from gatsby_mlx.bench import document, plots, suites, timing
 from gatsby_mlx.cli.bench import render
 from gatsby_mlx.errors import GatsbyError, UsageError
 
@@ -31,6 +32,12 @@ def test_table_shows_medians_ratio_and_share(content):
     shown = render(content)
     assert "1,550" in shown and "1.55 [1.5 to 1.6]" in shown and "15% / 10%" in shown and "0.80" in shown
     assert len({len(line) for line in shown.splitlines()[3:]}) == 1
+
+
+def test_table_shows_a_result_beside_another_of_its_own(content):
+    beside = {"of": "1 process", **timing.ratio([3.0, 3.0], [2.0, 2.0])}
+    content["results"] += [suites.result("scale", "2 processes", "characters/s", {"mlx": [3.0, 3.0]}, beside=beside)]
+    assert "1.5 [1.5 to 1.5] of 1 process" in render(content).splitlines()[-1]
 
 
 def test_without_a_rival_the_columns_are_left_out(content):
@@ -70,3 +77,16 @@ def test_plots_are_drawn_for_growth_and_for_ratios(content, tmp_path):
         result["ratio"] = None
     with pytest.raises(UsageError, match="no ratio"):
         plots.draw([content, content], tmp_path / "none.svg")
+
+
+def test_growth_with_size_takes_what_is_alike_but_for_size(content, trained, tmp_path):
+    small, large = ([speed] * 6 for speed in (2000.0, 500.0))
+    told = [trained(512, small, None, n_embd=192), trained(512, large, None)]
+    told += [trained(512, [9.0] * 6, None, n_embd=192, dropout=0.2)]  # another dropout: another line
+    assert plots.growing(told) == "size" and plots.growing(told[1:2]) == ""
+    assert plots.growing([*told, trained(256, large, None)]) == "context"
+    plots.draw([{**content, "results": told}], tmp_path / "size.svg")
+    drawn = (tmp_path / "size.svg").read_text()
+    exponent = math.log(4) / math.log(10.65 / 2.67)
+    assert f"MLX: slope {exponent:+.2f}" in drawn
+    assert "2.7 M" in drawn and "10.7 M" in drawn and "parameters" in drawn

@@ -93,6 +93,7 @@ def refused(code: int, *words: object, within: Path | None = None) -> str:
         (["write", "--n", "5"], "--out"),
         (["train", "--preset", "huge"], "pocket"),
         (["train", "--max-chars", "0"], "range"),
+        (["train", "--dtype", "int8"], "bfloat16"),
         (["train", "--seed", str(2**60)], "range"),
         (["telll"], "telll"),
         (["corpus", "shwo"], "shwo"),

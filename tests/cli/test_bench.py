@@ -29,6 +29,11 @@ def test_show_compares_documents(saved):
     [
         (("bench", "fly"), 2, "No such command 'fly'"),
         (("bench", "train", "--batch", "0"), 2, "whole number"),
+        (("bench", "train", "--preset", "story,huge"), 2, "no preset 'huge'"),
+        (("bench", "scale", "--batch", "3"), 2, "Try --batch 4"),
+        (("bench", "scale", "--device", "cuda"), 2, "no cuda here"),
+        (("bench", "train", "--device", "mps", "--against", "none"), 2, "no mps here"),
+        (("bench", "show", "other.json"), 2, "Measure again with"),
         (("bench", "train", "--dropout", "x"), 2, "--dropout is a number"),
         (("bench", "train", "--plot", "x.gif"), 2, ".svg or .png"),
         (("bench", "train", "--out", "nowhere/x.json"), 2, "no folder nowhere"),
@@ -39,6 +44,7 @@ def test_show_compares_documents(saved):
 )
 def test_a_mistake_is_one_line_with_its_cure(args, code, told, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "other.json").write_text('{"schema": "gatsby-mlx/bench/9"}')
     result = gatsby(*args)
     assert result.exit_code == code
     assert told in one_line(result.stderr)
@@ -48,3 +54,14 @@ def test_bench_write_of_no_model_is_one_line(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     result = gatsby("bench", "write", "nowhere")
     assert result.exit_code == 2 and "nowhere is no model in mlx-lm's form" in one_line(result.stderr)
+
+
+def test_several_presets_are_measured_into_one_document(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLX_DISABLE_COMPILE", "1")
+    monkeypatch.setattr(Settings.__init__, "__defaults__", (10, 0.01, "", "auto", False))
+    options = ["--batch", "1", "--context", "16", "--dropout", "0", "--pairs", "1", "--against", "none"]
+    result = gatsby("bench", "train", "--preset", "pocket,small", *options, "--json", "--plot", "sizes.svg")
+    assert result.exit_code == 0, result.stderr
+    assert [r["work"]["model"]["n_embd"] for r in json.loads(result.stdout)["results"]] == [128, 256]
+    assert "MLX: slope" in (tmp_path / "sizes.svg").read_text()

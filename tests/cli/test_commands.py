@@ -94,6 +94,7 @@ def test_a_command_s_module_imports_nothing_heavy_at_its_top(path):
         "gatsby_mlx",
         "gatsby_mlx.cli.console",
         "gatsby_mlx.cli.evaluating",
+        "gatsby_mlx.cli.measuring",
         "gatsby_mlx.config",
         "gatsby_mlx.errors",
         "gatsby_mlx.prime",

@@ -31,6 +31,14 @@ def test_exp_keeps_its_stated_error(low, tolerance):
     assert np.abs(np.array(ops.exp_nonpositive(mx.array(x))) / exact - 1).max() < tolerance
 
 
+@pytest.mark.parametrize(("dtype", "tolerance"), [(mx.bfloat16, 2**-8), (mx.float16, 2**-10)])
+def test_exp_in_low_precision_is_rounded_once(dtype, tolerance):
+    x = mx.linspace(-9, 0, 4_001).astype(dtype)
+    found, exact = ops.exp_nonpositive(x), mx.exp(x.astype(mx.float32))
+    assert found.dtype == dtype
+    assert largest(found.astype(mx.float32) / exact, mx.array(1.0)) < tolerance
+
+
 def test_exp_is_bounded_below_its_range():
     out = ops.exp_nonpositive(mx.array([-1e30, -mx.inf, 0.0]))
     assert float(out[2]) == 1
@@ -70,6 +78,21 @@ def test_attention_equals_the_plain_form(T):
         for f in (ops.causal_attention, plain_attention)
     )
     assert max(map(largest, ours, theirs)) < 1e-5
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(mx.bfloat16, 0.01), (mx.float16, 0.002)])
+def test_attention_in_low_precision_has_the_gradients_of_float32(dtype, tolerance):
+    """Over 600 positions: a softmax's total is past 256 there, whose square is past float16."""
+
+    def gradients(dtype):
+        def summed(q, k, v):
+            out = ops.causal_attention(*(a.astype(dtype) for a in (q, k, v)))
+            return (out.astype(mx.float32) * mx.sin(mx.arange(600 * 16).reshape(600, 16))).sum()
+
+        return mx.grad(summed, (0, 1, 2))(*qkv(600, 0.3))
+
+    for exact, found in zip(gradients(mx.float32), gradients(dtype), strict=True):
+        assert float(mx.linalg.norm(found - exact) / mx.linalg.norm(exact)) < tolerance
 
 
 def test_attention_with_large_scores_has_finite_gradients():

@@ -83,6 +83,21 @@ def test_a_run_learns_and_keeps_best_and_last(tmp_path, recipe):
     assert not (tmp_path / "run" / "best-loss" / "optimizer.safetensors").exists()
 
 
+@pytest.mark.parametrize("recipe", [RECIPE, SEED_LIKE], ids=["story", "window"])
+def test_low_precision_learns_what_float32_learns(tmp_path, recipe):
+    curves = {}
+    for dtype in ("float32", "bfloat16", "float16"):
+        events = list(run_in(tmp_path / dtype, replace(recipe, dtype=dtype)).events())
+        curves[dtype] = [e.loss for e in events]
+        assert checkpoint.load(tmp_path / dtype / "last").info["training"]["dtype"] == dtype
+        saved = checkpoint.load(tmp_path / dtype / "last").model.parameters()
+        assert {v.dtype for _, v in tree_flatten(saved)} == {mx.float32}
+    assert curves["float32"][-1] < 4
+    for dtype, tolerance in (("bfloat16", 0.02), ("float16", 0.01)):
+        assert curves[dtype] == pytest.approx(curves["float32"], rel=tolerance), dtype
+        assert curves[dtype] != curves["float32"], dtype
+
+
 def test_metrics_are_one_strict_json_object_an_event(tmp_path):
     run = run_in(tmp_path / "run", SEED_LIKE)
     events = list(run.events())
@@ -126,8 +141,9 @@ def test_accumulation_does_not_change_the_step(tmp_path):
     assert ends[0] == pytest.approx(ends[1], rel=1e-4)
 
 
-def test_a_loss_that_is_not_finite_stops_and_says_where(tmp_path):
-    run = run_in(tmp_path / "run", replace(RECIPE, max_chars=100_000, eval_every_chars=1_500))
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_a_loss_that_is_not_finite_stops_and_says_where(tmp_path, dtype):
+    run = run_in(tmp_path / "run", replace(RECIPE, max_chars=100_000, eval_every_chars=1_500, dtype=dtype))
     events = run.events()
     while not isinstance(next(events), Evaluation):
         pass
@@ -137,6 +153,7 @@ def test_a_loss_that_is_not_finite_stops_and_says_where(tmp_path):
     with pytest.raises(TrainingError, match=r"not finite at step \d+, after [\d,]+ characters") as caught:
         list(events)
     assert "--lr" in caught.value.line() and "\n" not in caught.value.line()
+    assert ("--dtype bfloat16" in caught.value.line()) == (dtype == "float16")
     assert weights(tmp_path / "run" / "last") == before
     assert weights(tmp_path / "run" / "best-loss") == before
 

@@ -114,16 +114,44 @@ def test_a_run_goes_on_with_another_number_of_processes(tmp_path):
     assert [row[2] for row in ours] == pytest.approx([row[2] for row in whole], rel=1e-3)
 
 
+def wait_for_steps(run: Path) -> None:
+    while not (run / "metrics.jsonl").exists() or len(losses(run)) < 3:
+        time.sleep(0.05)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dead", [0, 1])
+def test_a_dead_process_is_told_of_by_the_one_that_is_left(dead, tmp_path):
+    """Without mlx.launch, which would end it: as where the ring breaks between two machines."""
+    program, hosts = tmp_path / "program.py", tmp_path / "hosts.json"
+    program.write_text(PROGRAM)
+    port = 20_000 + os.getpid() % 20_000
+    hosts.write_text(json.dumps([[f"127.0.0.1:{port + rank}"] for rank in (0, 1)]))
+    command = [sys.executable, str(program), "train", "--preset", "pocket", "--out", "run", "--max-chars", "3000000"]
+    both = []
+    for rank in (0, 1):
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "MLX_RANK": str(rank), "MLX_HOSTFILE": str(hosts)}
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        both.append(subprocess.Popen(command, cwd=tmp_path, env=environment, **pipes))
+    wait_for_steps(tmp_path / "run")
+    both[dead].kill()
+    both[dead].communicate()
+    left = both[1 - dead]
+    lines = [line for line in finish(left).splitlines() if line.startswith("gatsby: ")]
+    assert left.returncode == 1 and len(lines) == 1
+    assert "Another process of this run is gone" in lines[0] and "--resume" in lines[0]
+
+
 @pytest.mark.slow
 def test_a_dead_process_ends_the_run_and_leaves_the_checkpoint_sound(tmp_path):
     from gatsby_mlx.model import checkpoint
 
     running = launch(2, tmp_path, "--out", "run", "--max-chars", "3000000")
-    while not (tmp_path / "run/metrics.jsonl").exists() or len(losses(tmp_path / "run")) < 3:
-        time.sleep(0.05)
+    wait_for_steps(tmp_path / "run")
     tasks = Path(f"/proc/{running.pid}/task").iterdir()
     children = [pid for task in tasks for pid in (task / "children").read_text().split()]
     os.kill(int(children[-1]), signal.SIGKILL)
     out = finish(running)
     assert "exited with code -9" in out, out  # mlx.launch ends the others and says why; its own code is 0
+    assert "told to end" in out and "--resume" in out, out
     assert checkpoint.load(tmp_path / "run/last").info["preset"] == "pocket"

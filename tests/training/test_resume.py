@@ -149,6 +149,32 @@ def test_another_corpus_or_recipe_is_refused_by_name(stopped):
     refused(run_in(stopped, dropout=0.2), "another dropout")
 
 
+def test_low_precision_resumes_exactly_and_is_part_of_the_run(tmp_path):
+    recipe = replace(RECIPE, dtype="bfloat16", eval_every_chars=2_000)
+    list(run_in(tmp_path / "whole", recipe).events())
+    for stop in (2, 3, 99):  # steps and evaluations in each part
+        run, seen = run_in(tmp_path / "parts", recipe), []
+        if stop > 2:
+            run.resume()
+        for event in run.events(lambda seen=seen, stop=stop: len(seen) >= stop):
+            seen.append(event)
+    assert bits(tmp_path / "parts") == bits(tmp_path / "whole")
+    refused(run_in(tmp_path / "parts", replace(recipe, dtype="float32")), "another dtype")
+
+
+def test_a_run_from_before_dtype_was_recorded_is_one_in_float32(stopped):
+    path = stopped / "last" / "state.json"
+    sound = path.read_text()
+    state = json.loads(sound)
+    assert state["run"].pop("dtype") == "float32"
+    path.write_text(json.dumps(state))
+    refused(run_in(stopped, replace(RECIPE, dtype="float16")), "another dtype")
+    run = run_in(stopped)
+    run.resume()
+    assert run.progress.step == 2
+    path.write_text(sound)
+
+
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"run": 5, "progress": {}}', '{"run": {}, "progress": {"x": 1}}'])
 def test_a_damaged_state_is_refused(stopped, content):
     path = stopped / "last" / "state.json"

@@ -108,6 +108,25 @@ def test_sums_and_gradients_are_those_of_the_whole():
     model.update(parameters)
 
 
+@pytest.mark.parametrize(("dtype", "tolerance"), [("bfloat16", 0.03), ("float16", 0.004)])
+@pytest.mark.parametrize("n", [1, 2])
+def test_low_precision_gives_float32_gradients_close_to_the_exact_ones(n, dtype, tolerance):
+    model, pairs = model_of(dropout=0.1), [(i, b) for i, b in enumerate(batches_of(3))]
+    sums, exact = gradients_of(model, pairs, n)
+    with Workers(model.config, n, dtype) as workers:
+        parameters = model.trainable_parameters()
+        found_sums, found = workers.gradients(parameters, pairs)
+        assert (
+            {v.dtype for _, v in tree_flatten(found)} == {v.dtype for _, v in tree_flatten(parameters)} == {mx.float32}
+        )
+        low = workers.losses(parameters, [b for _, b in pairs])
+    assert np.array(found_sums) == pytest.approx(sums, rel=tolerance)
+    for name, value in flat(found).items():
+        assert np.linalg.norm(value - exact[name]) < 5 * tolerance * np.linalg.norm(exact[name]), name
+    with Workers(model.config, n) as workers:  # an evaluation is of the weights that are saved
+        assert workers.losses(parameters, [b for _, b in pairs]) == low
+
+
 def test_padding_changes_nothing():
     model, (batch, *_) = model_of(), batches_of(1)
     changed = MicroBatch(batch.ids.copy(), batch.targets.copy(), batch.weights, batch.story)
