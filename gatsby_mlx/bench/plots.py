@@ -98,23 +98,27 @@ def ratios(documents: Sequence[dict[str, Any]], path: Path) -> None:
         axes.set_yticks(range(len(names)), [_short(name) for name in reversed(names)], fontsize=6.5)
         axes.set_ylim(-0.6 - 0.18 * len(documents), len(names) - 0.4)
         _ticks(axes, "x")
-        dress(axes, c, "MLX over PyTorch, with 95% intervals", "times as good")
+        where = f" ({documents[0]['machine']['chip'][:40]})" if len(documents) == 1 else ""
+        dress(axes, c, "MLX over PyTorch, with 95% intervals", f"times as good{where}")
         axes.grid(axis="x", color=c.grid, linewidth=0.7)
-        legend(axes, c, "best")
+        if len(documents) > 1:
+            legend(axes, c, "best")
 
     plot("bench-ratios", paint, "How many times as good as PyTorch MLX is, result by result.", path)
 
 
 def _ticks(axes: "Axes", which: str) -> None:
-    """Label a logarithmic axis at 1, 2, 3, 5 and 7 times the powers of ten that are in view."""
+    """Label a logarithmic axis with round numbers, fewer for each power of ten the more of those are in view."""
     low, high = axes.get_xlim() if which == "x" else axes.get_ylim()
+    decades = math.log10(high / low)
+    digits = (1,) if decades > 4 else (1, 2, 5) if decades > 0.8 else (1, 1.5, 2, 2.5, 3, 3.5, 4, 4.5, 5, 6, 7, 8, 9)
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)))
-    found = [m * 10.0**e for e in powers for m in (1, 2, 3, 5, 7) if low <= m * 10.0**e <= high]
+    found = [m * 10.0**e for e in powers for m in digits if low <= m * 10.0**e <= high]
     axis = axes.xaxis if which == "x" else axes.yaxis
     axis.set_ticks(found, [f"{t:g}" for t in found])
     axis.set_ticks([], minor=True)
 
 
 def _short(name: str) -> str:
-    name = name.replace(", float32", "")
+    name = name.replace(", float32", "").replace(", 480 characters", "")
     return name if len(name) <= 34 else f"{name[:33].rstrip()}…"

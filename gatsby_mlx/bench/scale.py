@@ -28,6 +28,8 @@ from gatsby_mlx.errors import UsageError
 
 COUNTS = (1, 2)
 LIMIT_S = 600  # of a launch; one that takes longer hangs
+# mlx.launch 0.32.4 asks without a pause, on a core of its own, whether a process's stdin takes more, until it is full.
+FILLING = bytes(1 << 18)
 NOTE = "both counts have the whole of this machine, so the ratio is not that of a second machine"
 BY_HAND = "Try it by hand: mlx.launch -n 2 gatsby train --preset pocket --out runs/two"
 
@@ -74,11 +76,15 @@ def launch(n: int, job: TrainWork, seconds: float, device: str, folder: Path) ->
     told = {"job": work.plain(job), "seconds": seconds, "device": device, "folder": str(run), "out": str(out)}
     launcher = [str(Path(sys.executable).with_name("mlx.launch")), "-n", str(n), "--backend", "ring"]
     words = [*launcher, "-p", str(_free_port(n)), "--python", sys.executable, "--", "-m", "gatsby_mlx.bench.ranked"]
-    # A stdin that stays open and says nothing: mlx.launch reads it, and at its end would read on without a pause.
+    # A stdin that stays open: mlx.launch reads it, and at its end would read on without a pause.
     pipes = {"stdin": subprocess.PIPE, "stderr": subprocess.STDOUT, "start_new_session": True}
     try:
         with said.open("w") as output, subprocess.Popen([*words, json.dumps(told)], stdout=output, **pipes) as child:
             try:
+                assert child.stdin
+                with contextlib.suppress(BrokenPipeError):
+                    child.stdin.write(FILLING)
+                    child.stdin.flush()
                 child.wait(LIMIT_S + seconds)
             finally:
                 with contextlib.suppress(OSError):

@@ -7,6 +7,7 @@ the batch: matrix kernels round the rows of one product differently by their pla
 other than 1 to 4 and 8), so a slot that fell to whoever came first would let the neighbours' lengths into the rounding.
 """
 
+import contextlib
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -333,7 +334,15 @@ class Decoder:
         self.n_added += 1
 
     def pieces(self) -> Iterator[tuple[Job, str, Story | None]]:
-        """Yield (job, character, None) as characters come and (job, "", story) when one is done, until none is left."""
+        """Yield (job, character, None) as characters come and (job, "", story) when one is done, until none is left.
+
+        On a CPU one row keeps one BLAS thread busy: to wake a second one for each small product takes longer.
+        """
+        alone = len(self.rows) == 1
+        with device.blas_threads(1) if alone else contextlib.nullcontext():
+            yield from self._pieces()
+
+    def _pieces(self) -> Iterator[tuple[Job, str, Story | None]]:
         while self._fill():
             live = [(i, row) for i, row in enumerate(self.rows) if row]
             u = np.zeros(len(self.rows), np.float32)
