@@ -336,10 +336,11 @@ class Decoder:
     def pieces(self) -> Iterator[tuple[Job, str, Story | None]]:
         """Yield (job, character, None) as characters come and (job, "", story) when one is done, until none is left.
 
-        On a CPU one row keeps one BLAS thread busy: to wake a second one for each small product takes longer.
+        On a CPU one row keeps one BLAS thread busy (to wake a second one for each small product takes longer), and so
+        does each part of a large batch, whose cores a helper of the prefill would go on spinning on.
         """
-        alone = len(self.rows) == 1
-        with device.blas_threads(1) if alone else contextlib.nullcontext():
+        one_each = len(self.rows) == 1 or len(self.slots.parts) > 1
+        with device.blas_threads(1) if one_each else contextlib.nullcontext():
             yield from self._pieces()
 
     def _pieces(self) -> Iterator[tuple[Job, str, Story | None]]:
