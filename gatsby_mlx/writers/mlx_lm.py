@@ -254,6 +254,7 @@ def free_bytes() -> int:
 
 def working_set_bytes() -> int:
     """Return how much memory Metal may use at most (`iogpu.wired_limit_mb` moves it); 0 where there is no Metal."""
+    device.prepare()  # `gatsby write` asks before it loads a model
     import mlx.core as mx
 
     if not mx.metal.is_available():

@@ -30,6 +30,26 @@ def blend(place, model_folder) -> Path:
     return place / "b.toml"
 
 
+# `gatsby ...`, then how the BLAS was chosen and whether MLX was loaded at all.
+HOW = """
+import sys
+from gatsby_mlx import cli, device
+try:
+    cli.run()
+finally:
+    print("mlx.core" in sys.modules, device.prepare().how, file=sys.stderr)
+"""
+
+
+@pytest.mark.parametrize("words", [["--n", "10"], ["--n", "10", "--dry-run"]], ids=["write", "dry run"])
+def test_the_blas_is_chosen_before_mlx_is_loaded(place, blend, words):
+    line = [sys.executable, "-c", HOW, "write", "--blend", str(blend), *words, "--out", "new"]
+    done = subprocess.run(line, cwd=place, env=environment(place), capture_output=True, text=True)
+    loaded, how = done.stderr.splitlines()[-1].split()
+    assert done.returncode == 0, done.stderr
+    assert loaded == "True" and how != "late"
+
+
 def lines(folder: Path) -> list[str]:
     told = (folder / "manifest.json").read_text().splitlines()
     return [line for line in told if not line.startswith('"timings"')]
