@@ -51,6 +51,9 @@ def command(kiosk, idle, host, port, batch, corpus, model) -> None:
             click.echo(server.url(listening))
             try:
                 exhibit = Exhibit(engine, ready, sources, Settings(host, kiosk, idle))
-                server.Server(application(exhibit), engine.close).run([listening])
+                serving = server.Server(application(exhibit), engine.close)
+                serving.run([listening])
             finally:
                 sources.close()
+        if serving.interrupted:
+            raise KeyboardInterrupt

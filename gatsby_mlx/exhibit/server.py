@@ -2,9 +2,11 @@
 
 import asyncio
 import errno
+import signal
 import socket
 import threading
 from collections.abc import Callable
+from types import FrameType
 from typing import Any
 
 import h11
@@ -126,6 +128,12 @@ class Server(uvicorn.Server):
         )
         super().__init__(config)
         self._close = close
+        self.interrupted = False
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Remember a Ctrl-C: uvicorn raises it again on the way out, where asyncio can lose it."""
+        self.interrupted = self.interrupted or sig == signal.SIGINT
+        super().handle_exit(sig, frame)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._close()

@@ -124,7 +124,8 @@ def _read(folder: Path) -> Checkpoint:
         config = GPTConfig(**content["architecture"])
         model = GPT(config)
     except (KeyError, TypeError, ValueError, OverflowError, UsageError) as error:
-        raise CheckpointError(f"{folder}/config.json has no architecture of {sorted(known)}: {error}", CURE) from None
+        why = " ".join(str(error).split())[:120]  # MLX's own can be a page
+        raise CheckpointError(f"{folder}/config.json has no architecture of {sorted(known)}: {why}", CURE) from None
     tokenizer = CharTokenizer.from_json(_read_text(folder / "tokenizer.json"))
     if len(tokenizer) != config.vocab_size:
         told = f"{folder}: the vocabulary has {len(tokenizer)} characters and the model {config.vocab_size}"

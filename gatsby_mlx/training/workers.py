@@ -15,7 +15,7 @@ overflows all the same makes the norm infinite, at which a run stops (see `loop`
 import contextlib
 import threading
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import mlx.core as mx
@@ -155,7 +155,9 @@ class Workers:
 
         mx.eval(parameters)
         jobs = [t.submit(run, w, s) for t, w, s in zip(self._threads, self._workers, shares, strict=True) if s]
-        wait(jobs)  # all of them, also when one fails
+        # All are waited for, also when one fails. Not by futures.wait: Ctrl-C can leave it with a future's lock held.
+        for job in jobs:
+            job.exception()
         return [job.result() for job in jobs]
 
     def gradients(self, parameters, batches: Sequence[tuple[int, MicroBatch]]) -> tuple[mx.array, Any]:
