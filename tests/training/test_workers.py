@@ -203,8 +203,10 @@ def test_pages_are_kept_on_glibc_alone():
     assert 1 <= device.n_workers() <= 8
 
 
+# Ctrl-C is let through first: a process that a shell put in the background ignores it.
 PROGRAM = """
-import sys, threading, _thread
+import signal, sys, threading, _thread
+signal.signal(signal.SIGINT, signal.default_int_handler)
 sys.path.append("tests/training")
 import gatsby_mlx.model
 from test_workers import *
