@@ -131,7 +131,7 @@ class Server(uvicorn.Server):
         self.interrupted = False
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Remember a Ctrl-C: uvicorn raises it again on the way out, where asyncio can lose it."""
+        """Remember a Ctrl-C: uvicorn raises it again on the way out, to no effect where the shell had it ignored."""
         self.interrupted = self.interrupted or sig == signal.SIGINT
         super().handle_exit(sig, frame)
 
