@@ -3,19 +3,24 @@
     python benchmarks/seed_split.py PATH/gatsby-2.raw.txt runs/seed-split
 
 Trains on the first nine tenths of the characters, on random windows of 512 as the seed does, and prints the loss on
-random windows of the last tenth, with its standard error. A run that was stopped goes on when called again.
+random windows of the last tenth, with its standard error; leaves seed_split.json here, and the curve in plots/. A run
+that was stopped goes on when called again.
 """
 
+import json
 import math
 import sys
 from pathlib import Path
 
 import numpy as np
 
+from gatsby_mlx import files
 from gatsby_mlx.config import GPTConfig, TrainConfig
 from gatsby_mlx.corpus.load import load
+from gatsby_mlx.evaluation.plots import dress, legend, plot, short_count
 from gatsby_mlx.model import checkpoint
-from gatsby_mlx.training.loop import Evaluation, Run, check_out
+from gatsby_mlx.training.loop import Run
+from gatsby_mlx.training.record import Evaluation, check_out, read_metrics
 from gatsby_mlx.training.rows import WindowRows
 from gatsby_mlx.training.workers import Workers
 
@@ -33,6 +38,7 @@ RECIPE = TrainConfig(
 )
 PUBLISHED = {8.2: 1.47, 16.4: 0.91, 32.8: 0.687, 49.2: 0.633, 65.5: 0.622}  # the seed's own: M characters, nats
 WINDOWS = 800
+HERE = Path(__file__).parent
 
 
 def main(corpus: Path, out: Path) -> None:
@@ -48,6 +54,11 @@ def main(corpus: Path, out: Path) -> None:
     mean, error = on_random_windows(run)
     say(f"best checkpoint: {mean:.4f} +- {error:.4f} nats on {WINDOWS} random windows, {run.progress.chars:,} seen")
     say(f"the seed's published curve, M characters: {PUBLISHED}")
+    rows = [row for row in read_metrics(out / "metrics.jsonl") if row["event"] == "eval"]
+    curve = [(row["chars"], round(row["loss"], 4)) for row in rows]
+    found = {"parameters": run.model.n_params(positions=False), "curve": curve, "loss": mean, "standard_error": error}
+    files.write_atomic(HERE / "seed_split.json", json.dumps(found, indent=1) + "\n")
+    draw(curve, HERE / "plots" / "seed_split.svg")
 
 
 def on_random_windows(run: Run) -> tuple[float, float]:
@@ -58,6 +69,28 @@ def on_random_windows(run: Run) -> tuple[float, float]:
     with Workers(run.model_config) as workers:
         losses = [workers.losses(model.parameters(), [rows.micro_batch(k)])[0] for k in range(WINDOWS)]
     return float(np.mean(losses)), float(np.std(losses, ddof=1) / math.sqrt(WINDOWS))
+
+
+def draw(curve: list[tuple[int, float]], path: Path) -> None:
+    """Plot our losses over characters seen beside the seed's published ones, both axes logarithmic."""
+
+    def paint(axes, c) -> None:
+        theirs = [(1e6 * x, y) for x, y in PUBLISHED.items()]
+        axes.plot(
+            *zip(*theirs, strict=True), "s--", color=c.ink, linewidth=1, markersize=4, label="the seed, published"
+        )
+        axes.plot(*zip(*curve, strict=True), "o-", color=c.light, linewidth=1.8, markersize=3, label="here")
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+        axes.set_yticks([0.6, 0.8, 1, 1.5, 2], ["0.6", "0.8", "1", "1.5", "2"])
+        axes.set_yticks([], minor=True)
+        ticks = [5e5, 1e6, 2e6, 5e6, 1e7, 2e7, 5e7]
+        axes.set_xticks(ticks, [short_count(x) for x in ticks])
+        axes.set_xticks([], minor=True)
+        dress(axes, c, "loss on the seed's split, nats per character", "characters seen")
+        legend(axes, c, "upper right")
+
+    plot("seed-split", paint, "Loss on the seed's split over characters seen, here and as published.", path)
 
 
 def say(line: str) -> None:

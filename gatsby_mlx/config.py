@@ -129,6 +129,20 @@ PRESETS = {
                 eval_chars=60_000,
             ),
         ),
+        # To go on from a checkpoint, whose shape it keeps, on stories of another kind: low rates, few passes.
+        Preset(
+            "tune",
+            GPTConfig(n_layer=6, n_head=4, n_embd=256, position_init="waves"),
+            TrainConfig(
+                lr=5e-4,
+                max_chars=4_000_000,
+                batch_chars=4_096,
+                micro_chars=2_048,
+                swap=0.3,
+                min_lr_ratio=0.02,
+                eval_chars=60_000,
+            ),
+        ),
         # What two CPU cores bring furthest within the demo's minutes: words, not yet sentences (benchmarks/RESULTS.md).
         Preset(
             "pocket",

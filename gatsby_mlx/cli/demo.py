@@ -84,7 +84,8 @@ def train(corpus, folder: Path, until: float, seed: int):
     """Train the pocket preset until about `until` (monotonic seconds): its speed here decides how much it sees."""
     from gatsby_mlx.cli.train import describe, train_with_status
     from gatsby_mlx.config import changed, preset
-    from gatsby_mlx.training.loop import Run, measure_speed
+    from gatsby_mlx.training.loop import Run
+    from gatsby_mlx.training.speed import measure_speed
 
     chosen = preset("pocket")
     click.echo("measuring this machine ...", err=True)
@@ -151,7 +152,7 @@ def write_page(page: Path, topic: str, corpus, run, dial, stories, seconds: floa
     from gatsby_mlx import files
     from gatsby_mlx.evaluation.corpus_dial import corpus_dials
     from gatsby_mlx.evaluation.page import Report, render, told
-    from gatsby_mlx.training.loop import read_metrics
+    from gatsby_mlx.training.record import read_metrics
 
     c, m = run.model_config, run.model
     facts = (

@@ -72,7 +72,7 @@ def facts(ready, told) -> list[tuple[str, str]]:
 
 def metrics(folder: Path) -> list[dict]:
     """Return the events of the run that a checkpoint folder lies in, if it lies in one."""
-    from gatsby_mlx.training.loop import read_metrics
+    from gatsby_mlx.training.record import read_metrics
 
     path = folder.resolve().parent / "metrics.jsonl"
     return read_metrics(path) if path.is_file() else []

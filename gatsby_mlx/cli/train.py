@@ -19,10 +19,21 @@ from gatsby_mlx.config import DTYPES, PRESETS
 
 @click.command()
 @click.option(
-    "--preset", type=click.Choice(list(PRESETS)), default="story", show_default=True, help="Model and recipe."
+    "--preset",
+    type=click.Choice(list(PRESETS)),
+    show_default="story; tune with --from",
+    help="Model and recipe.",
 )
 @click.option(
     "--corpus", type=click.Path(path_type=Path), show_default="the one that ships", help="Corpus file or folder."
+)
+@click.option(
+    "--from",
+    "start",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    show_default="the one that ships, with --preset tune",
+    help="A checkpoint to go on from; it keeps its shape.",
 )
 @click.option("--out", type=click.Path(path_type=Path), show_default="runs/PRESET", help="Run folder.")
 @click.option("--max-chars", type=click.IntRange(1), metavar="N", help="Characters to see, in place of the preset's.")
@@ -37,22 +48,26 @@ from gatsby_mlx.config import DTYPES, PRESETS
 @click.option("--seed", type=SEED, metavar="N", help="Seed of weights, order and dropout.")
 @click.option("--resume", is_flag=True, help="Go on where the run in --out stopped, exactly.")
 @click.pass_context
-def command(ctx, preset, corpus, out, max_chars, lr, dropout, dtype, seed, resume) -> None:
+def command(ctx, preset, corpus, start, out, max_chars, lr, dropout, dtype, seed, resume) -> None:
     """Train a model on a corpus. Ctrl-C saves and leaves; --resume goes on as if nothing had happened.
 
     \b
     Examples:
       gatsby train --preset pocket --corpus stories
       gatsby train --preset story --out runs/story --resume
+      gatsby train --preset tune --corpus stories
       mlx.launch -n 2 gatsby train --preset story
     """
     from gatsby_mlx import shipped
     from gatsby_mlx.config import changed
     from gatsby_mlx.config import preset as find_preset
     from gatsby_mlx.corpus.load import load
-    from gatsby_mlx.training.loop import Run, check_out
+    from gatsby_mlx.model import checkpoint
+    from gatsby_mlx.training.loop import Run
     from gatsby_mlx.training.ranks import AGAIN, Ranks
+    from gatsby_mlx.training.record import check_out
 
+    preset = preset or ("tune" if start else "story")
     chosen = find_preset(preset)
     training = changed(chosen.training, max_chars=max_chars, lr=lr, dtype=dtype, seed=seed)
     model = changed(chosen.model, dropout=dropout)
@@ -63,11 +78,14 @@ def command(ctx, preset, corpus, out, max_chars, lr, dropout, dtype, seed, resum
         say_when_ended(f"gatsby: {told}. {AGAIN}")
     if ranks.first:
         check_out(out, resume)
-    run = Run(load(corpus or shipped.corpus()), model, training, out, preset, ranks)
+    known = checkpoint.load(start or shipped_one()) if start or preset == "tune" else None
+    run = Run(load(corpus or shipped.corpus()), model, training, out, preset, ranks, known)
     if resume:
         run.resume()
     if not ranks.first:  # the first process writes and speaks for all
         ctx.exit(130 if train_silently(run) else 0)
+    if known:
+        click.echo(f"from {known.path}", err=True)
     click.echo(describe(run), err=True)
     stopped = train_with_status(run)
     best = run.progress
@@ -80,10 +98,20 @@ def command(ctx, preset, corpus, out, max_chars, lr, dropout, dtype, seed, resum
     click.echo(f'gatsby tell "a dog and a balloon" --green 3 --model {shlex.quote(str(out))}', err=True)
 
 
+def shipped_one() -> Path:
+    """Return the checkpoint that ships; raise UsageError where none does."""
+    from gatsby_mlx import shipped
+    from gatsby_mlx.errors import UsageError
+
+    if found := shipped.checkpoint():
+        return found
+    raise UsageError("No checkpoint ships with this installation", "Name one to go on from: --from DIR")
+
+
 def plot_loss(out: Path) -> None:
     """Write loss.svg into a run folder, from its metrics.jsonl."""
     from gatsby_mlx.evaluation.plots import loss_curve
-    from gatsby_mlx.training.loop import read_metrics
+    from gatsby_mlx.training.record import read_metrics
 
     loss_curve(read_metrics(out / "metrics.jsonl"), out / "loss.svg")
 

@@ -11,7 +11,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +22,13 @@ from mlx.utils import tree_unflatten
 from gatsby_mlx import device, files
 from gatsby_mlx.config import GPTConfig, TrainConfig
 from gatsby_mlx.corpus.load import Corpus
-from gatsby_mlx.errors import CheckpointError, OutputError, TrainingError
+from gatsby_mlx.errors import CheckpointError, TrainingError
 from gatsby_mlx.model import checkpoint
 from gatsby_mlx.model.gpt import GPT, flat
 from gatsby_mlx.tokenizer import CharTokenizer
 from gatsby_mlx.training import optimizer as optimizers
 from gatsby_mlx.training.ranks import Ranks
+from gatsby_mlx.training.record import Evaluation, Progress, Step, plain
 from gatsby_mlx.training.rows import MicroBatch, Split, StoryRows, WindowRows, split
 from gatsby_mlx.training.small_dial import SmallDial
 from gatsby_mlx.training.swap import Swapper
@@ -37,66 +38,16 @@ SAVE_EVERY_S = 60.0
 MICRO_SEEDS = 1 << 20  # dropout's seed is this times the run's seed, plus the micro-batch's number
 DIAL_LOSS = 1.05  # a checkpoint is kept for its dial while its loss is at most this times the best
 LN2 = math.log(2)
-UNSAID = {"dtype": "float32"}  # settings that came later, and what a run had whose state does not tell
+UNSAID = {"dtype": "float32", "start": None}  # settings that came later, and what a run had whose state does not tell
 SAME = "Give every process the same command and the same corpus"
-
-
-@dataclass(frozen=True)
-class Step:
-    """One optimiser step. Losses in nats a character, `seconds_left` from the mean speed since the start."""
-
-    step: int
-    chars: int
-    loss: float
-    story_loss: float
-    lr: float
-    grad_norm: float
-    chars_per_s: float
-    seconds_left: float
-    event: str = "train"
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """The validation side without dropout. `loss` is over the preset's own rows, the others over whole-story rows.
-
-    `dial` is mean mentions at the five levels and `dial_error` how far they are off `dial_corpus` (see `small_dial`);
-    None where no dial is read. `best` and `best_dial` tell that the checkpoint was kept for its loss, or its dial.
-    """
-
-    step: int
-    chars: int
-    loss: float
-    story_loss: float
-    header_loss: float
-    story_bpc: float
-    best: bool
-    dial: tuple[float, ...] | None = None
-    dial_error: float | None = None
-    dial_corpus: tuple[float, ...] | None = None
-    best_dial: bool = False
-    event: str = "eval"
-
-
-@dataclass
-class Progress:
-    """Where a run stands: what `state.json` holds."""
-
-    step: int = 0
-    chars: int = 0
-    micro: int = 0
-    best_loss: float = math.inf
-    best_step: int = 0
-    best_dial: float = math.inf
-    best_dial_loss: float = math.inf
-    best_dial_step: int = 0
-    seconds: float = 0.0
 
 
 class Run:
     """A training run in a folder. `events()` drives it; `model` is the model being trained.
 
-    With several processes (`ranks`) each makes its own Run of the same things, and drives it.
+    With several processes (`ranks`) each makes its own Run of the same things, and drives it. `start` is a checkpoint
+    to go on from: its weights, shape and vocabulary, with the dropout of `model`; raises CheckpointError when it cannot
+    spell the corpus. `parts` stands in for the split that `config` would make.
     """
 
     def __init__(
@@ -107,12 +58,16 @@ class Run:
         out: Path,
         name: str = "run",
         ranks: Ranks | None = None,
+        start: checkpoint.Checkpoint | None = None,
+        parts: Split | None = None,
     ):
         self.ranks = ranks or Ranks()
-        self.tokenizer = CharTokenizer(corpus.alphabet)
-        self.model_config = replace(model, vocab_size=len(self.tokenizer))
+        self.tokenizer = _spelling(start, corpus) if start else CharTokenizer(corpus.alphabet)
+        shape = replace(start.model.config, dropout=model.dropout) if start else model
+        self.model_config = replace(shape, vocab_size=len(self.tokenizer))
         self.config, self.out, self.name, self.corpus = config, out, name, corpus
-        self.split = split(corpus.documents, config.split, seed=config.seed)
+        self.start = files.sha256(start.path / checkpoint.WEIGHTS) if start else None
+        self.split = parts or split(corpus.documents, config.split, seed=config.seed)
         self.swapper = Swapper(self.split.train, config.swap, config.seed) if config.swap else None
         self.rows, self.validation = self._rows(self.split)
         self.short_rows = self._learning(self.split.train, config.short_width) if config.short_chars else self.rows
@@ -122,6 +77,8 @@ class Run:
         self.progress = Progress()
         mx.random.seed(config.seed)
         self.model = GPT(self.model_config)
+        if start:
+            self.model.update(start.model.parameters())
         self.optimizer = optimizers.build(config)
         self.optimizer.init(self.model.trainable_parameters())
         optimizers.set_learning_rate(self.optimizer, 0.0, config.muon_ratio)
@@ -197,7 +154,7 @@ class Run:
 
     def _identity(self) -> dict[str, Any]:
         """Return what has to agree for a resumed run to be the same run, as JSON gives it back."""
-        own = {"corpus": self.corpus.sha256, **asdict(self.model_config), **asdict(self.config)}
+        own = {"corpus": self.corpus.sha256, "start": self.start, **asdict(self.model_config), **asdict(self.config)}
         return json.loads(json.dumps(own))
 
     def _cut_metrics(self) -> None:
@@ -230,7 +187,7 @@ class Run:
             Workers(self.model_config, max(1, device.n_workers() // self.ranks.local), self.config.dtype) as workers,
         ):
             for event in self._events(workers, should_stop):
-                log.write(json.dumps(_plain(asdict(event))) + "\n")
+                log.write(json.dumps(plain(asdict(event))) + "\n")
                 yield event
 
     def _events(self, workers: Workers, should_stop: Callable[[], bool]) -> Iterator[Step | Evaluation]:
@@ -320,10 +277,11 @@ class Run:
             "corpus": {"sha256": self.corpus.sha256, "documents": len(self.corpus.documents)},
             "step": self.progress.step,
             "chars_seen": self.progress.chars,
+            "start": self.start,
             "best_step": self.progress.best_step,
             "best_dial_step": self.progress.best_dial_step,
             "training": asdict(self.config),
-            "evaluation": _plain(asdict(evaluation)) if evaluation else None,
+            "evaluation": plain(asdict(evaluation)) if evaluation else None,
         }
         state, optimizer_state = None, None
         if name == "last":
@@ -334,55 +292,9 @@ class Run:
         checkpoint.save(self.out / name, self.model, self.tokenizer, info, optimizer_state, state)
 
 
-def _plain(row: dict[str, Any]) -> dict[str, Any]:
-    """Return `row` with NaN as None, which JSON can hold, also inside its tuples."""
-
-    def value(v: Any) -> Any:
-        return [value(x) for x in v] if isinstance(v, tuple) else None if isinstance(v, float) and math.isnan(v) else v
-
-    return {k: value(v) for k, v in row.items()}
-
-
-def measure_speed(corpus: Corpus, model: GPTConfig, config: TrainConfig, short: float, seconds: float = 4.0) -> float:
-    """Return how many characters a second training sees here, `short` (0 to 1) of them on short rows.
-
-    Runs real steps of a throwaway run, `seconds` on each kind of row; a first step for each width of row, which traces
-    and compiles, is left out.
-    """
-    run = Run(corpus, model, replace(config, short_chars=1, dial_topics=0), Path("unused"))
-    run.progress.chars = 1
-    speeds = []
-    with Workers(run.model_config, dtype=config.dtype) as workers:
-        for rows in (run.short_rows, run.rows):
-            run.rows = rows
-            shapes = {rows.micro_batch(k).ids.shape: k for k in range(256)}
-            for k in shapes.values():
-                pair = [(0, rows.micro_batch(k))] * workers.n
-                workers.gradients(run.model.trainable_parameters(), pair)
-            run._step(workers, 0.0)
-            first, begun = run.progress.chars, time.monotonic()
-            while time.monotonic() - begun < seconds:
-                run._step(workers, begun)
-            speeds.append((run.progress.chars - first) / (time.monotonic() - begun))
-    return 1 / (short / speeds[0] + (1 - short) / speeds[1])
-
-
-def check_out(out: Path, resume: bool) -> None:
-    """Refuse a run folder that would mix two runs: raise OutputError if it holds something and `resume` is off."""
-    if resume:
-        files.recover_folder(out / "last")
-        if not (out / "last").exists():
-            raise CheckpointError(f"{out} holds no run to resume", "Leave --resume out to begin one")
-    elif out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise OutputError(f"{out} exists and is not empty", "Choose another --out, or --resume the run in it")
-
-
-def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """Return the events of a metrics.jsonl, a torn last line left out."""
-    rows = []
-    for line in path.read_text("utf-8").splitlines():
-        try:
-            rows.append(json.loads(line))
-        except ValueError:
-            continue
-    return rows
+def _spelling(start: checkpoint.Checkpoint, corpus: Corpus) -> CharTokenizer:
+    """Return the vocabulary of `start`; raise CheckpointError if the corpus has characters that it lacks."""
+    if alien := sorted(set(corpus.alphabet) - set(start.tokenizer.alphabet)):
+        told = f"The vocabulary of {start.path} has no {' '.join(map(repr, alien[:8]))}, which this corpus holds"
+        raise CheckpointError(told, "Train from nothing: leave --from out")
+    return start.tokenizer

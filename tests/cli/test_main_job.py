@@ -84,6 +84,22 @@ def test_train_leaves_checkpoints_metrics_and_a_hint_that_works(corpus, place):
     assert "using the newest run, runs/pocket" in chosen.stderr
 
 
+def test_train_goes_on_from_a_checkpoint(corpus, model, place):
+    few = ("--corpus", corpus, "--max-chars", 6_000)
+    done = gatsby("train", "--from", model, *few)
+    assert done.exit_code == 0, done.output
+    assert f"from {model}" in done.stderr and "1 layers, 2 heads, 16 wide" in done.stderr
+    assert (place / "runs" / "tune" / "best-loss").is_dir()
+
+    none = gatsby("train", "--preset", "tune", *few, "--out", "other")
+    assert none.exit_code == 2
+    assert "No checkpoint ships" in none.stderr and "--from DIR" in none.stderr
+    assert not (place / "other").exists()
+    for wrong in ("nowhere", place):
+        done = gatsby("train", "--from", wrong, *few, "--out", "other")
+        assert done.exit_code == 1 and "no checkpoint" in done.stderr, done.output
+
+
 def test_newest_run_is_taken_the_demo_s_too_and_no_leftover_of_a_crash(place, model):
     for name, age in (("runs/old/last", 30), ("demo/run/best-loss", 20), ("runs/.torn/last", 1)):
         folder = save_model(place / name)

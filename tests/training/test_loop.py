@@ -13,14 +13,18 @@ import numpy as np
 import pytest
 from mlx.utils import tree_flatten, tree_map
 
+from gatsby_mlx import files
 from gatsby_mlx.config import GPTConfig, TrainConfig
-from gatsby_mlx.corpus.document import parse
+from gatsby_mlx.corpus.document import parse, render
 from gatsby_mlx.corpus.load import Corpus
 from gatsby_mlx.errors import CheckpointError, GatsbyError, OutputError, TrainingError
 from gatsby_mlx.model import checkpoint
 from gatsby_mlx.prime import ALPHABET, build
 from gatsby_mlx.training import loop
-from gatsby_mlx.training.loop import Evaluation, Run, Step, check_out, read_metrics
+from gatsby_mlx.training.loop import Run
+from gatsby_mlx.training.record import Evaluation, Step, check_out, read_metrics
+from gatsby_mlx.training.rows import Split
+from gatsby_mlx.training.speed import measure_speed
 
 ROOT = Path(__file__).resolve().parents[2]
 NOUNS = "kitten robot clock snail balloon cookie train cloud teapot wizard ladder pebble".split()
@@ -96,6 +100,35 @@ def test_low_precision_learns_what_float32_learns(tmp_path, recipe):
     for dtype, tolerance in (("bfloat16", 0.02), ("float16", 0.01)):
         assert curves[dtype] == pytest.approx(curves["float32"], rel=tolerance), dtype
         assert curves[dtype] != curves["float32"], dtype
+
+
+def test_a_run_goes_on_from_a_checkpoint_with_its_shape_and_vocabulary(tmp_path):
+    list(run_in(tmp_path / "first").events())
+    start = checkpoint.load(tmp_path / "first")
+    few = replace(corpus(), alphabet="".join(sorted({c for d in corpus().documents for c in d.text})))
+    run = Run(few, replace(SHAPE, n_embd=32, dropout=0.25), RECIPE, tmp_path / "second", "tiny", start=start)
+    assert run.tokenizer == start.tokenizer and len(few.alphabet) < len(run.tokenizer)
+    assert run.model_config == replace(start.model.config, dropout=0.25)
+    before = dict(tree_flatten(start.model.parameters()))
+    assert all(mx.array_equal(v, before[k]) for k, v in tree_flatten(run.model.parameters()))
+    first = next(e for e in run.events() if isinstance(e, Step))
+    learnt = [e.loss for e in run_in(tmp_path / "third").events() if isinstance(e, Step)]
+    assert first.loss < sum(learnt[-3:]) / 3 + 0.2 < learnt[0] - 0.5
+    saved = checkpoint.load(tmp_path / "second" / "last").info
+    assert saved["start"] == files.sha256(start.path / "model.safetensors")
+
+    strange = replace(few, alphabet=few.alphabet + "\u00e9")
+    with pytest.raises(CheckpointError, match="has no '\u00e9'"):
+        Run(strange, SHAPE, RECIPE, tmp_path / "fourth", start=start)
+
+
+def test_a_run_takes_the_two_sides_that_it_is_given(tmp_path):
+    documents = corpus().documents
+    learnt, held = documents[:40], documents[40:]
+    sides = Split(learnt, held, render(learnt), render(held))
+    run = Run(corpus(), SHAPE, SEED_LIKE, tmp_path / "run", parts=sides)
+    assert run.split is sides
+    assert run.tokenizer.decode(run.rows.data) == render(learnt)
 
 
 def test_metrics_are_one_strict_json_object_an_event(tmp_path):
@@ -211,7 +244,7 @@ def test_time_alone_saves_too(tmp_path, monkeypatch):
 
 
 def test_speed_is_measured_on_a_throwaway_model():
-    assert loop.measure_speed(corpus(), SHAPE, RECIPE, 0.5, seconds=0.1) > 100
+    assert measure_speed(corpus(), SHAPE, RECIPE, 0.5, seconds=0.1) > 100
 
 
 FULL = """

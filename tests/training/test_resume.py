@@ -13,7 +13,9 @@ from test_loop import RECIPE, SHAPE, corpus, run_in
 
 from gatsby_mlx.config import TrainConfig
 from gatsby_mlx.errors import CheckpointError
-from gatsby_mlx.training.loop import Run, check_out, read_metrics
+from gatsby_mlx.model import checkpoint
+from gatsby_mlx.training.loop import Run
+from gatsby_mlx.training.record import check_out, read_metrics
 
 ROOT = Path(__file__).resolve().parents[2]
 STORY = "replace(RECIPE, eval_every_chars=1_500, dial_topics=1)"  # Muon, dropout, two micro-batches a step, a dial
@@ -147,6 +149,20 @@ def test_another_corpus_or_recipe_is_refused_by_name(stopped):
     refused(run_in(stopped, replace(RECIPE, lr=0.02, max_chars=10_000)), "another lr, max_chars")
     refused(run_in(stopped, TrainConfig()), "batch_chars", "eval_every_chars")
     refused(run_in(stopped, dropout=0.2), "another dropout")
+
+
+def test_what_a_run_began_from_is_part_of_it(stopped, tmp_path):
+    start = checkpoint.load(stopped / "last")
+
+    def begun(start) -> Run:
+        return Run(corpus(), SHAPE, RECIPE, tmp_path / "run", "tiny", start=start)
+
+    seen = []
+    list(begun(start).events(lambda: len(seen) >= 1 or seen.append(1)))
+    refused(begun(None), "another start")
+    again = begun(start)
+    again.resume()
+    assert again.progress.step == 1
 
 
 def test_low_precision_resumes_exactly_and_is_part_of_the_run(tmp_path):

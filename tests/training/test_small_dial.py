@@ -17,8 +17,9 @@ from gatsby_mlx.model import checkpoint
 from gatsby_mlx.model.decode import Story
 from gatsby_mlx.prime import Prime
 from gatsby_mlx.tokenizer import CharTokenizer
-from gatsby_mlx.training import loop, small_dial
-from gatsby_mlx.training.loop import Evaluation, Run, read_metrics
+from gatsby_mlx.training import record, small_dial
+from gatsby_mlx.training.loop import Run
+from gatsby_mlx.training.record import Evaluation, read_metrics
 from gatsby_mlx.training.small_dial import Reading, SmallDial
 
 LIT = [
@@ -124,6 +125,6 @@ def test_best_dial_is_the_least_off_among_those_of_good_loss(tmp_path, monkeypat
 
 
 def test_metrics_with_a_dial_are_strict_json(tmp_path):
-    row = loop._plain({"dial": (1.0, math.nan), "dial_error": math.nan, "loss": 2.0})
+    row = record.plain({"dial": (1.0, math.nan), "dial_error": math.nan, "loss": 2.0})
     assert row == {"dial": [1.0, None], "dial_error": None, "loss": 2.0}
     assert json.loads(json.dumps(row, allow_nan=False)) == row
