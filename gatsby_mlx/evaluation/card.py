@@ -72,12 +72,29 @@ def _recipe(config: Mapping[str, Any], evaluation: Mapping[str, Any]) -> str:
         )
     if config.get("chars_seen"):
         told.append(f"- Characters seen: {config['chars_seen']:,}, in {config['step']:,} steps.")
+    told += [_before(start) for start in _starts(config)]
     if loss.get("story_loss") is not None:
         told.append(
             f"- Validation: {_number(loss['story_loss'], 3)} nats a character of the stories, "
             f"{_number(loss['story_bpc'], 3)} bits."
         )
     return "## Recipe\n\n" + ("\n".join(told) or "Not recorded in its config.json.") + "\n"
+
+
+def _starts(config: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the checkpoints that a run went on from, the latest first."""
+    found, start = [], config.get("start")
+    while start:
+        found.append(start)
+        start = start.get("start")
+    return found
+
+
+def _before(start: Mapping[str, Any]) -> str:
+    told = f"- It went on from weights with the sha256 `{start['weights']}`"
+    if start.get("chars_seen"):
+        told += f", which had seen {start['chars_seen']:,} characters (preset `{start['preset']}`)"
+    return f"{told}."
 
 
 def _data(config: Mapping[str, Any], evaluation: Mapping[str, Any]) -> str:
@@ -89,6 +106,9 @@ def _data(config: Mapping[str, Any], evaluation: Mapping[str, Any]) -> str:
         same = "It holds" if corpus["sha256"] == learnt.get("sha256") else "Compared below with another corpus:"
         by = ", ".join(corpus["writers"])
         told.append(f"{same} {corpus['stories']:,} stories, {corpus['characters']:,} characters, by: {by}.")
+    for start in _starts(config):
+        if before := start.get("corpus"):
+            told.append(f"Before: {before['documents']:,} stories, sha256 `{before['sha256']}`.")
     return "## Data\n\n" + (" ".join(told) or "Not recorded in its config.json.") + "\n"
 
 

@@ -36,6 +36,12 @@ class Checkpoint:
     tokenizer: CharTokenizer
     info: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def origin(self) -> dict[str, Any]:
+        """What the config.json of a run that goes on from here tells of it; `start` is where this one went on from."""
+        known = {k: self.info.get(k) for k in ("preset", "step", "chars_seen", "corpus", "start")}
+        return {"weights": files.sha256(self.path / WEIGHTS), **known}
+
 
 def save(
     folder: Path,

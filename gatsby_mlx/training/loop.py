@@ -66,7 +66,7 @@ class Run:
         shape = replace(start.model.config, dropout=model.dropout) if start else model
         self.model_config = replace(shape, vocab_size=len(self.tokenizer))
         self.config, self.out, self.name, self.corpus = config, out, name, corpus
-        self.start = files.sha256(start.path / checkpoint.WEIGHTS) if start else None
+        self.start = start.origin if start else None
         self.split = parts or split(corpus.documents, config.split, seed=config.seed)
         self.swapper = Swapper(self.split.train, config.swap, config.seed) if config.swap else None
         self.rows, self.validation = self._rows(self.split)

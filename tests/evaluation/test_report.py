@@ -97,6 +97,15 @@ def test_card_of_a_checkpoint_that_tells_little_of_itself(evaluation):
     assert "It holds 25 stories" in same
 
 
+def test_card_tells_every_checkpoint_that_a_run_went_on_from(evaluation):
+    known = {"weights": "w1", "preset": "small", "chars_seen": 7_654_321, "corpus": {"sha256": "c1", "documents": 98}}
+    start = {"weights": "w2", "preset": None, "chars_seen": None, "corpus": None, "start": known}
+    told = card.render({**CONFIG, "start": start}, evaluation.to_json())
+    assert "`w2`." in told and "`w1`, which had seen 7,654,321 characters (preset `small`)" in told
+    assert "Before: 98 stories, sha256 `c1`." in told
+    assert "went on from" not in card.render({**CONFIG, "start": None}, evaluation.to_json())
+
+
 def test_samples_are_a_grid_with_every_story_as_it_was_told(evaluation):
     shown = samples.grid(evaluation.told.stories, "Tiny")
     assert shown.startswith("# Tiny\n\n| mentions of the light | green=1 |")

@@ -115,7 +115,9 @@ def test_a_run_goes_on_from_a_checkpoint_with_its_shape_and_vocabulary(tmp_path)
     learnt = [e.loss for e in run_in(tmp_path / "third").events() if isinstance(e, Step)]
     assert first.loss < sum(learnt[-3:]) / 3 + 0.2 < learnt[0] - 0.5
     saved = checkpoint.load(tmp_path / "second" / "last").info
-    assert saved["start"] == files.sha256(start.path / "model.safetensors")
+    told = {k: start.info[k] for k in ("preset", "step", "chars_seen", "corpus", "start")}
+    assert saved["start"] == {"weights": files.sha256(start.path / "model.safetensors"), **told}
+    assert told["chars_seen"] >= RECIPE.max_chars and told["start"] is None
 
     strange = replace(few, alphabet=few.alphabet + "\u00e9")
     with pytest.raises(CheckpointError, match="has no '\u00e9'"):
