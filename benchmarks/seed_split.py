@@ -1,15 +1,16 @@
 """The seed's corpus, split and loss: how many characters does this project's recipe need to get where the seed got?
 
-    python benchmarks/seed_split.py PATH/gatsby-2.raw.txt runs/seed-split
+    python benchmarks/seed_split.py PATH/gatsby-2.raw.txt runs/seed-split [DROPOUT]
 
 Trains on the first nine tenths of the characters, on random windows of 512 as the seed does, and prints the loss on
-random windows of the last tenth, with its standard error; leaves seed_split.json here, and the curve in plots/. A run
+random windows of the last tenth, with its standard error; leaves curve.json and curve.svg in the run's folder. A run
 that was stopped goes on when called again.
 """
 
 import json
 import math
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -37,14 +38,13 @@ RECIPE = TrainConfig(
     dial_topics=0,
 )
 PUBLISHED = {8.2: 1.47, 16.4: 0.91, 32.8: 0.687, 49.2: 0.633, 65.5: 0.622}  # the seed's own: M characters, nats
-WINDOWS = 800
-HERE = Path(__file__).parent
+WINDOWS = 2_000
 
 
-def main(corpus: Path, out: Path) -> None:
+def main(corpus: Path, out: Path, dropout: float) -> None:
     resume = (out / "last").exists()
     check_out(out, resume)
-    run = Run(load(corpus), MODEL, RECIPE, out, "seed-split")
+    run = Run(load(corpus), replace(MODEL, dropout=dropout), RECIPE, out, "seed-split")
     if resume:
         run.resume()
     say(f"{run.model.n_params(positions=False):,} parameters as the seed counts them; the seed has 10,652,544")
@@ -56,9 +56,10 @@ def main(corpus: Path, out: Path) -> None:
     say(f"the seed's published curve, M characters: {PUBLISHED}")
     rows = [row for row in read_metrics(out / "metrics.jsonl") if row["event"] == "eval"]
     curve = [(row["chars"], round(row["loss"], 4)) for row in rows]
-    found = {"parameters": run.model.n_params(positions=False), "curve": curve, "loss": mean, "standard_error": error}
-    files.write_atomic(HERE / "seed_split.json", json.dumps(found, indent=1) + "\n")
-    draw(curve, HERE / "plots" / "seed_split.svg")
+    shape = {"parameters": run.model.n_params(positions=False), "dropout": dropout}
+    found = {**shape, "curve": curve, "loss": mean, "standard_error": error}
+    files.write_atomic(out / "curve.json", json.dumps(found, indent=1) + "\n")
+    draw(curve, out / "curve.svg")
 
 
 def on_random_windows(run: Run) -> tuple[float, float]:
@@ -98,4 +99,4 @@ def say(line: str) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    main(Path(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3]) if len(sys.argv) > 3 else 0.0)

@@ -18,8 +18,9 @@ from gatsby_mlx.config import GPTConfig, TrainConfig
 from gatsby_mlx.device.doctor import measure_gflop_s
 from gatsby_mlx.errors import UsageError
 from gatsby_mlx.model import checkpoint
-from gatsby_mlx.model.decode import Job, Sampling, Slots, decode
+from gatsby_mlx.model.decode import Job, Sampling, decode
 from gatsby_mlx.model.gpt import GPT, flat
+from gatsby_mlx.model.slots import Slots
 from gatsby_mlx.tokenizer import CharTokenizer
 from gatsby_mlx.training import optimizer as optimizers
 from gatsby_mlx.training.rows import MicroBatch

@@ -21,7 +21,8 @@ from gatsby_mlx.errors import GatsbyError, UsageError
 from gatsby_mlx.exhibit import light
 from gatsby_mlx.exhibit.ticket import Ask, BusyError, End, StoppedError, Ticket
 from gatsby_mlx.model.checkpoint import Checkpoint
-from gatsby_mlx.model.decode import Sampling, Slots, draw, uniforms
+from gatsby_mlx.model.decode import Sampling, draw, uniforms
+from gatsby_mlx.model.slots import Slots
 from gatsby_mlx.text import count_mentions
 
 BATCH = 16

@@ -8,8 +8,8 @@ import numpy as np
 
 from gatsby_mlx import prime, text
 from gatsby_mlx.errors import UsageError
-from gatsby_mlx.model.decode import Slots
 from gatsby_mlx.model.gpt import GPT
+from gatsby_mlx.model.slots import Slots
 from gatsby_mlx.tokenizer import CharTokenizer
 
 SPELLINGS = ("green light", "Green light")

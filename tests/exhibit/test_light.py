@@ -7,7 +7,7 @@ from exhibit_tools import STORY, TOKENIZER, babbler, storyteller
 
 from gatsby_mlx.errors import TopicError, UsageError
 from gatsby_mlx.exhibit import light
-from gatsby_mlx.model.decode import Slots
+from gatsby_mlx.model.slots import Slots
 from gatsby_mlx.prime import build
 
 

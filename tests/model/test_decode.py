@@ -12,8 +12,9 @@ from mlx.utils import tree_map
 
 from gatsby_mlx.config import GPTConfig
 from gatsby_mlx.errors import GatsbyError, UsageError
-from gatsby_mlx.model.decode import Decoder, Job, Sampling, Slots, decode, draw, uniforms
+from gatsby_mlx.model.decode import Decoder, Job, Sampling, decode, draw, uniforms
 from gatsby_mlx.model.gpt import GPT
+from gatsby_mlx.model.slots import Slots
 from gatsby_mlx.prime import ALPHABET, build
 from gatsby_mlx.tokenizer import CharTokenizer
 
