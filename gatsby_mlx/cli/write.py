@@ -60,10 +60,10 @@ def command(blend, n, seed, topics, out, smoke, dry_run, assemble, show) -> None
       gatsby write --blend server:http://localhost:1234 --n 100 --out served
     """
     from gatsby_mlx.corpus import blend as blends
-    from gatsby_mlx.corpus import write as writing
+    from gatsby_mlx.corpus.assemble import assemble as assemble_corpus
 
     if assemble:
-        stories = writing.assemble(out)
+        stories = assemble_corpus(out)
         click.echo(f"{out}: {stories} stories so far", err=True)
         return
     chosen = blends.parse(blend)

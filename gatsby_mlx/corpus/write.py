@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from gatsby_mlx import text
-from gatsby_mlx.corpus import compose, gates
+from gatsby_mlx.corpus import assemble, compose, gates
 from gatsby_mlx.corpus.document import Document
 from gatsby_mlx.corpus.duplicates import Duplicates
 from gatsby_mlx.corpus.gates import DUPLICATE
 from gatsby_mlx.corpus.journal import Journal
-from gatsby_mlx.corpus.ledger import Attempt, Ledger, Place
-from gatsby_mlx.corpus.plan import Plan, WriteConfig, fill, plan, shuffled, story_seed
+from gatsby_mlx.corpus.ledger import Attempt, Ledger
+from gatsby_mlx.corpus.plan import Plan, WriteConfig, fill
 from gatsby_mlx.corpus.topics import brainstorm
 from gatsby_mlx.device.ranks import Alone, Ranks
 from gatsby_mlx.errors import OutputError, WriterError
@@ -156,7 +156,7 @@ class Run:
         attempts = journal.attempts()
         with journal.sound():
             self.plan, self.fills = Plan.from_json(content), list(filled or ())
-            enter(self.ledger, self.plan, filled, self.config.seed)
+            assemble.enter(self.ledger, self.plan, filled, self.config.seed)
             self.ledger.enter(attempts)
         self._written.update(attempt.writer for attempt in attempts)
 
@@ -305,48 +305,10 @@ class Run:
             [topic, name, list(levels)] for topic, (name, levels) in zip(self.plan.spare, asked, strict=False)
         ]
         journal.tell("fill", self.fills)
-        enter_fill(self.ledger, self.plan, self.fills, self.config.seed)
+        assemble.enter_fill(self.ledger, self.plan, self.fills, self.config.seed)
 
     def _finish(self, journal: Journal) -> None:
         if self.ranks.rank == 0:
-            compose.compose(self.out, _telling(journal, self.request, self.plan, self.ledger), finished=True)
+            compose.compose(self.out, assemble.telling(journal, self.request, self.plan, self.ledger), finished=True)
         if not self.ledger.rejected():  # then it has nothing to tell that the corpus does not
             journal.delete()
-
-
-def enter(ledger: Ledger, made: Plan, filled: list | None, seed: int) -> None:
-    """Enter the places of a plan, and those of a fill if there was one."""
-    owner = dict(made.topics)
-    ledger.extend(Place(job, owner[job.topic]) for job in plan(list(owner), made.names, seed))
-    enter_fill(ledger, made, filled or [], seed)
-
-
-def enter_fill(ledger: Ledger, made: Plan, filled: list, seed: int) -> None:
-    """Enter the places of a fill, rows of topic, writer and levels: its heroes go on where the plan's end."""
-    triples = shuffled([(topic, name, level) for topic, name, levels in filled for level in levels], seed)
-    for i, (topic, name, level) in enumerate(triples, len(ledger.places)):
-        job = StoryJob(topic, made.names[i % len(made.names)], level, story_seed(seed, topic, level))
-        ledger.extend([Place(job, name)])
-
-
-def _telling(journal: Journal, request: dict[str, Any], made: Plan, ledger: Ledger) -> compose.Telling:
-    sources = {name: found for name in request["writers"] if (found := journal.fact(f"source/{name}"))}
-    return compose.Telling(request, made, ledger, sources, journal.fact("seconds") or {})
-
-
-def assemble(out: Path) -> int:
-    """Compose a corpus from what the journal in `out` has, at any time; return how many stories it holds.
-
-    Raises OutputError where there is no journal, or no story that passes the gates yet.
-    """
-    with Journal(out, write=False) as journal:
-        request, content = journal.fact("request"), journal.fact("plan")
-        if content is None:
-            raise OutputError(f"Nothing is written in {out} yet", f"Go on with: {journal.fact('command')}")
-        filled, attempts = journal.fact("fill"), journal.attempts()
-        with journal.sound():
-            made, seed = Plan.from_json(content), request["plan"]["seed"]
-            ledger = Ledger((), seed, compose.bands_of(request))
-            enter(ledger, made, filled, seed)
-            ledger.enter(attempts)
-        return compose.compose(out, _telling(journal, request, made, ledger), finished=False)

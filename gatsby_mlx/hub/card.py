@@ -23,6 +23,12 @@ USE = {
     "onnx": "Feed `input_ids` and `past` to onnxruntime, and the `present` it returns as the next step's `past`.",
 }
 
+LIMITS = (
+    "It writes short stories of one kind, plain and often flawed, on topics of a few words. It knows the characters of "
+    "its vocabulary only, and nothing past its context: positions beyond it have no meaning. It is an exhibit of one "
+    "obsession, not an assistant, and says nothing true about the world."
+)
+
 
 def front_matter(**fields: Any) -> str:
     """Return YAML between `---` lines; values are text, or lists of text. JSON's strings are YAML's too."""
@@ -82,9 +88,7 @@ def model_card(
         "## Evaluation",
         evaluation(ready),
         "## Limits",
-        "It writes short stories of one kind, plain and often flawed, on topics of a few words. It knows the "
-        "characters of its vocabulary only, and nothing past its context: positions beyond it have no meaning. It "
-        "is an exhibit of one obsession, not an assistant, and says nothing true about the world.",
+        LIMITS,
     ]
     return "\n\n".join(parts) + "\n"
 

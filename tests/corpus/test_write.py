@@ -10,11 +10,12 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from gatsby_mlx.corpus import gates, write
+from gatsby_mlx.corpus.assemble import assemble
 from gatsby_mlx.corpus.journal import Journal
 from gatsby_mlx.corpus.ledger import ATTEMPTS
 from gatsby_mlx.corpus.load import load
 from gatsby_mlx.corpus.plan import WriteConfig, plan, story_seed
-from gatsby_mlx.corpus.write import Run, Stopped, Written, assemble
+from gatsby_mlx.corpus.write import Run, Stopped, Written
 from gatsby_mlx.errors import CorpusError, OutputError, UsageError
 from gatsby_mlx.prime import ALPHABET, LEVELS
 from gatsby_mlx.text import count_mentions
