@@ -53,7 +53,7 @@ checkpoint: $(STAMP)
 	$(BIN)/gatsby write --n 20000 --seed 1925 --out $(MADE)/corpus
 	$(BIN)/gatsby train --preset small --corpus $(MADE)/corpus --out $(MADE)/run
 	$(BIN)/gatsby write --n 20000 --seed 1926 --out $(MADE)/more
-	$(BIN)/gatsby train --preset tune --from $(MADE)/run --corpus $(MADE)/more --max-chars 8000000 --out $(MADE)/tuned
+	$(BIN)/gatsby train --preset tune --from $(MADE)/run --corpus $(MADE)/more --max-chars 5000000 --out $(MADE)/tuned
 	$(BIN)/gatsby export $(MADE)/tuned/best-loss --to native --dtype float16 --out $(MADE)/small
 	$(BIN)/gatsby report --model $(MADE)/small --corpus $(MADE)/more --batch 100 --out $(MADE)/evaluation
 	cp $(MADE)/evaluation/README.md $(MADE)/evaluation/evaluation.json $(MADE)/small/

@@ -26,6 +26,7 @@ from gatsby_mlx.evaluation import report, stories
 from gatsby_mlx.evaluation.reference import reference
 from gatsby_mlx.evaluation.topics import default_topics
 from gatsby_mlx.model import checkpoint
+from gatsby_mlx.model.decode import Sampling
 from gatsby_mlx.prime import fold_topic
 from gatsby_mlx.training.loop import Run
 from gatsby_mlx.training.record import Evaluation, check_out
@@ -72,12 +73,13 @@ def main() -> None:
     arguments.add_argument("out", type=Path)
     arguments.add_argument("recipe", nargs="?", choices=RECIPES)
     arguments.add_argument("--seeds", type=int, default=1)
+    arguments.add_argument("--temp", type=float, default=1.0)  # as likely as it learnt: cooler turns to the light more
     arguments.add_argument("--table", action="store_true")
     asked = arguments.parse_args()
     if asked.recipe:
         corpus = load(asked.corpus)
         run = train(corpus, parts_of(corpus, asked.split), RECIPES[asked.recipe], asked.out / asked.recipe)
-        evaluate(run, corpus, asked.seeds)
+        evaluate(run, corpus, asked.seeds, asked.temp)
     if asked.table:
         print_table(asked.out)
 
@@ -145,13 +147,14 @@ def voice_of(document: Document) -> str:
     return (document.writer or "unknown").split("/")[-1].split("-")[0].lower()
 
 
-def evaluate(run: Run, corpus: Corpus, seeds: int) -> None:
+def evaluate(run: Run, corpus: Corpus, seeds: int, temp: float) -> None:
     """Tell the evaluation topics with the best checkpoint and leave evaluation.json and index.html."""
     out = run.out / "evaluation"
     out.mkdir(exist_ok=True)
     ready = checkpoint.load(run.best_folder)
-    plan = stories.Plan(default_topics(), seeds, batch=96, max_chars=1_100)
-    told = stories.tell(ready.model, ready.tokenizer, plan, out / f"stories-{seeds}.jsonl", stories.source_of(ready))
+    plan = stories.Plan(default_topics(), seeds, Sampling(temp), batch=96)
+    kept = out / f"stories-{seeds}-{temp:g}.jsonl"
+    told = stories.tell(ready.model, ready.tokenizer, plan, kept, stories.source_of(ready))
     learnt = (*run.split.train, *load(shipped.corpus()).documents)
     stems = {text.stem(w) for d in learnt for w in text.words(f"{d.topic} {d.story}".lower())}
     taught = replace(reference(corpus), stems=frozenset(stems))
