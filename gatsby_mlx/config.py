@@ -105,6 +105,7 @@ class Preset:
     training: TrainConfig
 
 
+SMALL = GPTConfig(n_layer=6, n_head=4, n_embd=256, position_init="waves")
 PRESETS = {
     p.name: p
     for p in (
@@ -117,7 +118,7 @@ PRESETS = {
         # What ships: under half of `story`, so that two CPU cores train it in an hour and tell with it at once.
         Preset(
             "small",
-            GPTConfig(n_layer=6, n_head=4, n_embd=256, position_init="waves"),
+            SMALL,
             TrainConfig(
                 max_chars=10_000_000,
                 batch_chars=4_096,
@@ -132,7 +133,7 @@ PRESETS = {
         # To go on from a checkpoint, whose shape it keeps, on stories of another kind: low rates, few passes.
         Preset(
             "tune",
-            GPTConfig(n_layer=6, n_head=4, n_embd=256, position_init="waves"),
+            SMALL,
             TrainConfig(
                 lr=5e-4,
                 max_chars=4_000_000,
