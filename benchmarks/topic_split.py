@@ -73,7 +73,7 @@ def main() -> None:
     arguments.add_argument("out", type=Path)
     arguments.add_argument("recipe", nargs="?", choices=RECIPES)
     arguments.add_argument("--seeds", type=int, default=1)
-    arguments.add_argument("--temp", type=float, default=1.0)  # as likely as it learnt: cooler turns to the light more
+    arguments.add_argument("--temp", type=float, default=1.0)  # chosen on some of the topics (RESULTS.md)
     arguments.add_argument("--table", action="store_true")
     asked = arguments.parse_args()
     if asked.recipe:
