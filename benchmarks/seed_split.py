@@ -1,15 +1,15 @@
 """The seed's corpus, split and loss: how many characters does this project's recipe need to get where the seed got?
 
-    python benchmarks/seed_split.py PATH/gatsby-2.raw.txt runs/seed-split [DROPOUT]
+    python benchmarks/seed_split.py PATH/gatsby-2.raw.txt runs/seed-split [--dropout 0.1] [--decay 0.4]
 
 Trains on the first nine tenths of the characters, on random windows of 512 as the seed does, and prints the loss on
 random windows of the last tenth, with its standard error; leaves curve.json and curve.svg in the run's folder. A run
 that was stopped goes on when called again.
 """
 
+import argparse
 import json
 import math
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -41,10 +41,17 @@ PUBLISHED = {8.2: 1.47, 16.4: 0.91, 32.8: 0.687, 49.2: 0.633, 65.5: 0.622}  # th
 WINDOWS = 2_000
 
 
-def main(corpus: Path, out: Path, dropout: float) -> None:
-    resume = (out / "last").exists()
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("corpus", type=Path)
+    arguments.add_argument("out", type=Path)
+    arguments.add_argument("--dropout", type=float, default=MODEL.dropout)
+    arguments.add_argument("--decay", type=float, default=RECIPE.weight_decay)
+    asked = arguments.parse_args()
+    out, resume = asked.out, (asked.out / "last").exists()
     check_out(out, resume)
-    run = Run(load(corpus), replace(MODEL, dropout=dropout), RECIPE, out, "seed-split")
+    shape, recipe = replace(MODEL, dropout=asked.dropout), replace(RECIPE, weight_decay=asked.decay)
+    run = Run(load(asked.corpus), shape, recipe, out, "seed-split")
     if resume:
         run.resume()
     say(f"{run.model.n_params(positions=False):,} parameters as the seed counts them; the seed has 10,652,544")
@@ -56,8 +63,8 @@ def main(corpus: Path, out: Path, dropout: float) -> None:
     say(f"the seed's published curve, M characters: {PUBLISHED}")
     rows = [row for row in read_metrics(out / "metrics.jsonl") if row["event"] == "eval"]
     curve = [(row["chars"], round(row["loss"], 4)) for row in rows]
-    shape = {"parameters": run.model.n_params(positions=False), "dropout": dropout}
-    found = {**shape, "curve": curve, "loss": mean, "standard_error": error}
+    told = {"parameters": run.model.n_params(positions=False), "dropout": asked.dropout, "decay": asked.decay}
+    found = {**told, "curve": curve, "loss": mean, "standard_error": error}
     files.write_atomic(out / "curve.json", json.dumps(found, indent=1) + "\n")
     draw(curve, out / "curve.svg")
 
@@ -99,4 +106,4 @@ def say(line: str) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3]) if len(sys.argv) > 3 else 0.0)
+    main()

@@ -35,7 +35,7 @@ from gatsby_mlx.training.workers import Workers
 
 SMALL = preset("small")
 # From nothing, every recipe is `small`'s; from the shipped checkpoint, it has only to learn how these writers write.
-NOTHING = replace(SMALL.training, max_chars=3_000_000, swap=0.0, min_lr_ratio=0.02, dial_topics=0)
+NOTHING = replace(SMALL.training, max_chars=4_000_000, swap=0.0, min_lr_ratio=0.02, dial_topics=0)
 HOUSE = replace(NOTHING, lr=5e-4, short_chars=0)
 
 
@@ -119,9 +119,12 @@ def train(corpus: Corpus, parts: dict[str, tuple[Document, ...]], recipe: Recipe
 
 
 def learnt_from(documents: Sequence[Document], recipe: Recipe) -> tuple[Document, ...]:
-    """Return what a recipe learns from: the corpus's own stories, changed as it says, and those it mixes in."""
+    """Return what a recipe learns from: the corpus's own stories, changed as it says, and those it mixes in.
+
+    A story that is longer than a row would be learnt without its end, and is left out.
+    """
     draws = np.random.Generator(np.random.Philox(recipe.training.seed))
-    own = list(documents)
+    own = [d for d in documents if len(d.text) <= SMALL.model.block_size]
     if recipe.bands:
         own = [replace(d, prime=replace(d.prime, level=level_of(d))) for d in own]
     if recipe.voices:

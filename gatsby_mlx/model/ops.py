@@ -8,7 +8,6 @@ array takes MLX's own kernel on a CPU as well: starting the many operations woul
 
 import math
 from collections.abc import Sequence
-from functools import partial
 from typing import cast
 
 import mlx.core as mx
@@ -17,6 +16,7 @@ import mlx.nn as nn
 EXP_FLOOR = -24.0  # exp(-24) is 4e-11: below it a float32 softmax of a thousand terms does not notice
 BLOCK = 256
 ERF_P, ERF_A = 0.3275911, (0.254829592, -0.284496736, 1.421413741, -1.453152027, 1.061405429)
+GELU_A, GELU_B = 2 * math.sqrt(2 / math.pi), 0.044715
 GOLDEN = 0x9E3779B9  # an odd number near 2**32 over the golden ratio: neighbours are far apart before they are mixed
 SMALL = 8192  # elements; an operation takes about 2 us to start
 
@@ -85,14 +85,26 @@ def softmax(x: mx.array, many: bool) -> mx.array:
 def gelu_tanh(x: mx.array) -> mx.array:
     """GELU in its tanh form (Hendrycks & Gimpel 2016, section 2), any shape.
 
-    tanh(u) is written as 2 sigmoid(2u) - 1, which leaves x * sigmoid(2u). By hand, the backward pass computes it again
-    from x, in place of keeping its parts.
+    tanh(u) is written as 2 sigmoid(2u) - 1, which leaves x * sigmoid(2u).
     """
-    return mx.checkpoint(_gelu_tanh)(x) if _by_hand(x) else _gelu_tanh(x)
+    return cast(tuple[mx.array, mx.array], _gelu_by_hand(x))[0] if _by_hand(x) else x * mx.sigmoid(_gelu_inner(x))
 
 
-def _gelu_tanh(x: mx.array) -> mx.array:
-    return x * sigmoid(2 * math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x))
+def _gelu_inner(x: mx.array) -> mx.array:
+    return GELU_A * (x + GELU_B * x * x * x)
+
+
+@mx.custom_function
+def _gelu_by_hand(x: mx.array) -> tuple[mx.array, mx.array]:
+    """Return the GELU, and the sigmoid in it: all that the backward pass needs beside x."""
+    s = sigmoid(_gelu_inner(x))
+    return x * s, s
+
+
+@_gelu_by_hand.vjp
+def _gelu_vjp(x, cotangents, outputs):
+    s = outputs[1]
+    return cotangents[0] * s * (1 + x * (1 - s) * GELU_A * (1 + 3 * GELU_B * x * x))
 
 
 @mx.custom_function
@@ -139,31 +151,63 @@ def causal_attention(q: mx.array, k: mx.array, v: mx.array, dropout: float = 0.0
     """
     if not on_cpu() and not dropout:
         return mx.fast.scaled_dot_product_attention(q, k, v, scale=q.shape[-1] ** -0.5, mask="causal")
-    T = q.shape[2]
-    block = BLOCK if on_cpu() else T
     q = q * q.shape[-1] ** -0.5
-    out = []
-    for i in range(0, T, block):
-        attend = partial(_attend_block, begin=i, end=min(i + block, T), dropout=dropout)
-        # The backward pass computes the weights again, which are most of what it would have to keep. Not with dropout:
-        # it would draw another mask.
-        out.append((attend if dropout else mx.checkpoint(attend))(q, k, v))
-    return out[0] if len(out) == 1 else mx.concatenate(out, axis=2)
+    if not dropout:
+        return cast(tuple[mx.array, mx.array], _attend(q, k, v))[0]
+    return mx.concatenate([_attend_block(q, k, v, rows, dropout)[0] for rows in _blocks(q.shape[2])], axis=2)
 
 
-def _attend_block(q: mx.array, k: mx.array, v: mx.array, begin: int, end: int, dropout: float) -> mx.array:
-    """Return rows begin..end of causal attention, [B, H, end - begin, D]; keys after `end` are never touched.
+def _blocks(T: int) -> list[slice]:
+    size = BLOCK if on_cpu() else T
+    return [slice(i, min(i + size, T)) for i in range(0, T, size)]
+
+
+def _scores(q: mx.array, k: mx.array, rows: slice) -> tuple[mx.array, mx.array]:
+    """Return the scores [B, H, rows, end] of a block of rows, and which of them are seen; keys after it are not."""
+    seen = mx.arange(rows.stop)[None, :] <= mx.arange(rows.start, rows.stop)[:, None]
+    return q[:, :, rows] @ k[:, :, : rows.stop].swapaxes(-1, -2), seen
+
+
+def _attend_block(
+    q: mx.array, k: mx.array, v: mx.array, rows: slice, dropout: float = 0.0
+) -> tuple[mx.array, mx.array]:
+    """Return a block of rows of causal attention, [B, H, rows, D], and its softmax's logarithms, [B, H, rows, 1].
 
     The softmax is normalised after the product with v (as in FlashAttention, Dao et al. 2022, section 3.1), which
     divides D numbers a row instead of T.
     """
-    scores = q[:, :, begin:end] @ k[:, :, :end].swapaxes(-1, -2)
-    seen = mx.arange(end)[None, :] <= mx.arange(begin, end)[:, None]
+    scores, seen = _scores(q, k, rows)
     scores = mx.where(seen, scores, -mx.inf)  # before exp, or its inf would make the gradient NaN
     top = mx.stop_gradient(scores.max(axis=-1, keepdims=True))
     weights = mx.where(seen, exp_nonpositive(scores - top) if on_cpu() else mx.exp(scores - top), 0)
-    total = weights.sum(axis=-1, keepdims=True)
+    # In float32, for a total is past 256, and the quotient's gradient divides by its square: float16 ends at 65,504.
+    total = weights.astype(mx.float32).sum(axis=-1, keepdims=True)
     if dropout:
         weights = weights * keep(weights.shape, 1 - dropout) * (1 / (1 - dropout))
-    # In float32, since the quotient's gradient divides by the total squared: float16 has nothing above 65,504.
-    return ((weights @ v[:, :, :end]) / total.astype(mx.float32)).astype(q.dtype)
+    return ((weights @ v[:, :, : rows.stop]) / total).astype(q.dtype), top + mx.log(total)
+
+
+@mx.custom_function
+def _attend(q: mx.array, k: mx.array, v: mx.array) -> tuple[mx.array, mx.array]:
+    blocks = [_attend_block(q, k, v, rows) for rows in _blocks(q.shape[2])]
+    return mx.concatenate([b[0] for b in blocks], axis=2), mx.concatenate([b[1] for b in blocks], axis=2)
+
+
+@_attend.vjp
+def _attend_vjp(primals, cotangents, outputs):
+    """Compute the weights again from the logarithms (Dao et al. 2022, appendix B.2), block by block: they are most of
+    what the forward pass would have to keep."""
+    (q, k, v), given, (result, logs) = primals, cotangents[0], outputs
+    # What a row's softmax takes back from each of its weights' gradients: their mean.
+    means = (given.astype(mx.float32) * result.astype(mx.float32)).sum(axis=-1, keepdims=True)
+    of_q, of_k, of_v = [], mx.zeros_like(k), mx.zeros_like(v)
+    blocks = _blocks(q.shape[2])
+    for rows in blocks:
+        scores, seen = _scores(q, k, rows)
+        weights = mx.where(seen, exp_nonpositive(scores - logs[:, :, rows]), 0)
+        of_weights = given[:, :, rows] @ v[:, :, : rows.stop].swapaxes(-1, -2)
+        of_scores = (weights * (of_weights - means[:, :, rows])).astype(q.dtype)
+        of_q.append(of_scores @ k[:, :, : rows.stop])
+        of_k[:, :, : rows.stop] += of_scores.swapaxes(-1, -2) @ q[:, :, rows]
+        of_v[:, :, : rows.stop] += weights.astype(v.dtype).swapaxes(-1, -2) @ given[:, :, rows]
+    return mx.concatenate(of_q, axis=2), of_k, of_v

@@ -59,6 +59,19 @@ def test_orthogonalise_brings_singular_values_to_about_one(shape):
     assert np.abs(u.T @ out @ vt.T - np.diag(diagonal)).max() < 0.02  # the same singular vectors
 
 
+@pytest.mark.parametrize("shape", [(48, 48), (64, 16), (16, 64), (128, 512)])
+@pytest.mark.parametrize("falling", [1.0, 0.9])
+def test_orthogonalise_is_newton_schulz_step_by_step(shape, falling):
+    a, b, c = optimizers.NEWTON_SCHULZ
+    g = np.random.default_rng(2).normal(size=shape) * falling ** np.arange(shape[1])
+    x = g / np.linalg.norm(g)
+    for _ in range(optimizers.NEWTON_SCHULZ_STEPS):
+        s = x @ x.T
+        x = a * x + (b * s + c * s @ s) @ x
+    out = np.array(optimizers.orthogonalise(mx.array(g.astype(np.float32))))
+    assert np.abs(out - x).max() < 1e-3 * np.abs(x).max()
+
+
 def test_orthogonalise_of_nothing_is_nothing():
     assert float(mx.abs(optimizers.orthogonalise(mx.zeros((8, 4)))).max()) == 0
 
