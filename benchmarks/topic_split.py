@@ -1,6 +1,6 @@
 """The seed's corpus, split by topic: what each part of a recipe brings to the loss, the dial and the topics.
 
-    python benchmarks/topic_split.py PATH/gatsby-2.raw.txt PATH/gatsby-2.topic-split.json runs/topic house [--seeds 4]
+    python benchmarks/topic_split.py PATH/gatsby-2.raw.txt PATH/gatsby-2.topic-split.json runs/topic house-swap
     python benchmarks/topic_split.py ... runs/topic --table
 
 Trains one of RECIPES on the split's training topics (a run that was stopped goes on when called again), prints the
@@ -23,6 +23,7 @@ from gatsby_mlx.config import TrainConfig, preset
 from gatsby_mlx.corpus.document import Document, render
 from gatsby_mlx.corpus.load import Corpus, load
 from gatsby_mlx.evaluation import report, stories
+from gatsby_mlx.evaluation.judge import Judge
 from gatsby_mlx.evaluation.reference import reference
 from gatsby_mlx.evaluation.topics import default_topics
 from gatsby_mlx.model import checkpoint
@@ -42,7 +43,8 @@ HOUSE = replace(NOTHING, lr=5e-4, short_chars=0)
 @dataclass(frozen=True)
 class Recipe:
     """`house`: from the shipped checkpoint. `mix`: house stories, marked by their voice, for each story of the corpus.
-    `voices`: the writer's name stands in half of the primes. `bands`: levels by the mentions counted in a story."""
+    `voices`: the writer's name stands in half of the primes. `bands`: levels by the mentions counted in a story.
+    `average`: of the weights after each step of the last fifth, in place of the best evaluation's."""
 
     training: TrainConfig
     house: bool = False
@@ -50,6 +52,7 @@ class Recipe:
     mix: float = 0.0
     voices: bool = False
     bands: bool = False
+    average: bool = False
 
 
 RECIPES = {
@@ -63,6 +66,7 @@ RECIPES = {
     "house-mix": Recipe(replace(HOUSE, swap=0.3), house=True, mix=0.5),
     "house-voices": Recipe(replace(HOUSE, swap=0.3), house=True, voices=True),
     "house-bands": Recipe(replace(HOUSE, swap=0.3), house=True, bands=True),
+    "house-average": Recipe(replace(HOUSE, swap=0.3), house=True, average=True),
 }
 
 
@@ -72,14 +76,18 @@ def main() -> None:
     arguments.add_argument("split", type=Path)
     arguments.add_argument("out", type=Path)
     arguments.add_argument("recipe", nargs="?", choices=RECIPES)
+    arguments.add_argument("--chars", type=int, default=NOTHING.max_chars)
     arguments.add_argument("--seeds", type=int, default=1)
     arguments.add_argument("--temp", type=float, default=1.0)  # chosen on some of the topics (RESULTS.md)
+    arguments.add_argument("--judge", help="a model in mlx-lm's form, to read some of the stories")
     arguments.add_argument("--table", action="store_true")
     asked = arguments.parse_args()
     if asked.recipe:
         corpus = load(asked.corpus)
-        run = train(corpus, parts_of(corpus, asked.split), RECIPES[asked.recipe], asked.out / asked.recipe)
-        evaluate(run, corpus, asked.seeds, asked.temp)
+        recipe = RECIPES[asked.recipe]
+        recipe = replace(recipe, training=replace(recipe.training, max_chars=asked.chars))
+        run = train(corpus, parts_of(corpus, asked.split), recipe, asked.out / asked.recipe)
+        evaluate(run, corpus, asked)
     if asked.table:
         print_table(asked.out)
 
@@ -94,7 +102,10 @@ def parts_of(corpus: Corpus, path: Path) -> dict[str, tuple[Document, ...]]:
 
 
 def train(corpus: Corpus, parts: dict[str, tuple[Document, ...]], recipe: Recipe, out: Path) -> Run:
-    """Train on `parts["train"]`, or go on; return the run, its weights those of its best checkpoint."""
+    """Train on `parts["train"]`, or go on; return the run, its weights those of the checkpoint that counts."""
+    import mlx.core as mx  # not before gatsby_mlx, which finds it a fast BLAS
+    from mlx.utils import tree_map
+
     resume = (out / "last").exists()
     check_out(out, resume)
     learnt = learnt_from(parts["train"], recipe)
@@ -105,10 +116,17 @@ def train(corpus: Corpus, parts: dict[str, tuple[Document, ...]], recipe: Recipe
     run = Run(whole, shape, recipe.training, out, out.name, start=start, parts=sides)
     if resume:
         run.resume()
+    sums, n = tree_map(mx.zeros_like, run.model.parameters()), 0
     for event in run.events():
         if isinstance(event, Evaluation):
             say(f"{event.chars / 1e6:6.2f} M characters  {event.story_bpc:.3f} bits a character of validation stories")
-    run.model.update(checkpoint.load(run.best_folder).model.parameters())
+        elif recipe.average and event.chars > 0.8 * recipe.training.max_chars:
+            sums, n = tree_map(mx.add, sums, run.model.parameters()), n + 1
+            mx.eval(sums)
+    if n:  # a run that goes on after its last step has its average already
+        run.model.update(tree_map(lambda p: p / n, sums))
+        checkpoint.save(out / "average", run.model, run.tokenizer, {"averaged_steps": n})
+    run.model.update(checkpoint.load(chosen(run)).model.parameters())
     with Workers(run.model_config) as workers:
         for side in ("val", "test"):
             rows = StoryRows(parts[side], run.tokenizer, shape.block_size, recipe.training.micro_chars, seed=1)
@@ -116,6 +134,12 @@ def train(corpus: Corpus, parts: dict[str, tuple[Document, ...]], recipe: Recipe
             say(f"{side}: {bits:.4f} bits a character of the stories on {len(parts[side])} documents")
             files.write_atomic(out / f"{side}.json", json.dumps({"story_bpc": bits}) + "\n")
     return run
+
+
+def chosen(run: Run) -> Path:
+    """Return the folder of the checkpoint that counts: the average if there is one, else that of the least loss."""
+    average = run.out / "average"
+    return average if average.exists() else run.best_folder
 
 
 def learnt_from(documents: Sequence[Document], recipe: Recipe) -> tuple[Document, ...]:
@@ -150,18 +174,19 @@ def voice_of(document: Document) -> str:
     return (document.writer or "unknown").split("/")[-1].split("-")[0].lower()
 
 
-def evaluate(run: Run, corpus: Corpus, seeds: int, temp: float) -> None:
-    """Tell the evaluation topics with the best checkpoint and leave evaluation.json and index.html."""
+def evaluate(run: Run, corpus: Corpus, asked: argparse.Namespace) -> None:
+    """Tell the evaluation topics with the chosen checkpoint and leave evaluation.json and index.html."""
     out = run.out / "evaluation"
     out.mkdir(exist_ok=True)
-    ready = checkpoint.load(run.best_folder)
-    plan = stories.Plan(default_topics(), seeds, Sampling(temp), batch=96)
-    kept = out / f"stories-{seeds}-{temp:g}.jsonl"
+    ready = checkpoint.load(chosen(run))
+    plan = stories.Plan(default_topics(), asked.seeds, Sampling(asked.temp), batch=96)
+    kept = out / f"stories-{asked.seeds}-{asked.temp:g}.jsonl"
     told = stories.tell(ready.model, ready.tokenizer, plan, kept, stories.source_of(ready))
     learnt = (*run.split.train, *load(shipped.corpus()).documents)
     stems = {text.stem(w) for d in learnt for w in text.words(f"{d.topic} {d.story}".lower())}
+    judge = Judge(asked.judge) if asked.judge else None
     taught = replace(reference(corpus), stems=frozenset(stems))
-    found = report.evaluate(told, {"parameters": ready.model.n_params()}, taught)
+    found = report.evaluate(told, {"parameters": ready.model.n_params()}, taught, judge)
     files.write_atomic(out / "evaluation.json", json.dumps(found.to_json(), indent=1) + "\n")
     files.write_atomic(out / "index.html", report.render(found))
 
