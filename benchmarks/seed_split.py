@@ -1,6 +1,6 @@
 """The seed's corpus, split and loss: how many characters does this project's recipe need to get where the seed got?
 
-    python benchmarks/seed_split.py PATH/gatsby-2.raw.txt runs/seed-split [--dropout 0.1] [--decay 0.4]
+    python benchmarks/seed_split.py PATH/gatsby-2.raw.txt runs/seed-split [--batch 2048 --lr 6e-4] [--dropout 0.1]
 
 Trains on the first nine tenths of the characters, on random windows of 512 as the seed does, and prints the loss on
 random windows of the last tenth, with its standard error; leaves curve.json and curve.svg in the run's folder. A run
@@ -47,11 +47,14 @@ def main() -> None:
     arguments.add_argument("out", type=Path)
     arguments.add_argument("--dropout", type=float, default=MODEL.dropout)
     arguments.add_argument("--decay", type=float, default=RECIPE.weight_decay)
+    arguments.add_argument("--batch", type=int, default=RECIPE.batch_chars)
+    arguments.add_argument("--lr", type=float, default=RECIPE.lr)
     asked = arguments.parse_args()
     out, resume = asked.out, (asked.out / "last").exists()
     check_out(out, resume)
-    shape, recipe = replace(MODEL, dropout=asked.dropout), replace(RECIPE, weight_decay=asked.decay)
-    run = Run(load(asked.corpus), shape, recipe, out, "seed-split")
+    steps = {"batch_chars": asked.batch, "micro_chars": min(asked.batch // 2, RECIPE.micro_chars)}
+    recipe = replace(RECIPE, weight_decay=asked.decay, lr=asked.lr, **steps)
+    run = Run(load(asked.corpus), replace(MODEL, dropout=asked.dropout), recipe, out, "seed-split")
     if resume:
         run.resume()
     say(f"{run.model.n_params(positions=False):,} parameters as the seed counts them; the seed has 10,652,544")
@@ -63,8 +66,9 @@ def main() -> None:
     say(f"the seed's published curve, M characters: {PUBLISHED}")
     rows = [row for row in read_metrics(out / "metrics.jsonl") if row["event"] == "eval"]
     curve = [(row["chars"], round(row["loss"], 4)) for row in rows]
-    told = {"parameters": run.model.n_params(positions=False), "dropout": asked.dropout, "decay": asked.decay}
-    found = {**told, "curve": curve, "loss": mean, "standard_error": error}
+    told = {k: v for k, v in vars(asked).items() if k not in ("corpus", "out")}
+    found = {"parameters": run.model.n_params(positions=False), **told, "curve": curve, "loss": mean}
+    found["standard_error"] = error
     files.write_atomic(out / "curve.json", json.dumps(found, indent=1) + "\n")
     draw(curve, out / "curve.svg")
 
