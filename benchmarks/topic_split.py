@@ -36,7 +36,7 @@ from gatsby_mlx.training.workers import Workers
 
 SMALL = preset("small")
 # From nothing, every recipe is `small`'s; from the shipped checkpoint, it has only to learn how these writers write.
-NOTHING = replace(SMALL.training, max_chars=4_000_000, swap=0.0, min_lr_ratio=0.02, dial_topics=0)
+NOTHING = replace(SMALL.training, max_chars=2_600_000, swap=0.0, min_lr_ratio=0.02, dial_topics=0)
 HOUSE = replace(NOTHING, lr=5e-4, short_chars=0)
 
 

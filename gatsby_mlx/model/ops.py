@@ -16,9 +16,9 @@ import mlx.nn as nn
 EXP_FLOOR = -24.0  # exp(-24) is 4e-11: below it a float32 softmax of a thousand terms does not notice
 BLOCK = 256
 ERF_P, ERF_A = 0.3275911, (0.254829592, -0.284496736, 1.421413741, -1.453152027, 1.061405429)
-GELU_A, GELU_B = 2 * math.sqrt(2 / math.pi), 0.044715
 GOLDEN = 0x9E3779B9  # an odd number near 2**32 over the golden ratio: neighbours are far apart before they are mixed
 SMALL = 8192  # elements; an operation takes about 2 us to start
+LARGE = 1 << 20  # elements; 4 MB for each array that is kept
 
 
 def on_cpu() -> bool:
@@ -85,26 +85,14 @@ def softmax(x: mx.array, many: bool) -> mx.array:
 def gelu_tanh(x: mx.array) -> mx.array:
     """GELU in its tanh form (Hendrycks & Gimpel 2016, section 2), any shape.
 
-    tanh(u) is written as 2 sigmoid(2u) - 1, which leaves x * sigmoid(2u).
+    tanh(u) is written as 2 sigmoid(2u) - 1, which leaves x * sigmoid(2u). By hand and LARGE, the backward pass computes
+    its parts again from x, in place of keeping them.
     """
-    return cast(tuple[mx.array, mx.array], _gelu_by_hand(x))[0] if _by_hand(x) else x * mx.sigmoid(_gelu_inner(x))
+    return mx.checkpoint(_gelu_tanh)(x) if _by_hand(x) and x.size > LARGE else _gelu_tanh(x)
 
 
-def _gelu_inner(x: mx.array) -> mx.array:
-    return GELU_A * (x + GELU_B * x * x * x)
-
-
-@mx.custom_function
-def _gelu_by_hand(x: mx.array) -> tuple[mx.array, mx.array]:
-    """Return the GELU, and the sigmoid in it: all that the backward pass needs beside x."""
-    s = sigmoid(_gelu_inner(x))
-    return x * s, s
-
-
-@_gelu_by_hand.vjp
-def _gelu_vjp(x, cotangents, outputs):
-    s = outputs[1]
-    return cotangents[0] * s * (1 + x * (1 - s) * GELU_A * (1 + 3 * GELU_B * x * x))
+def _gelu_tanh(x: mx.array) -> mx.array:
+    return x * sigmoid(2 * math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x))
 
 
 @mx.custom_function
