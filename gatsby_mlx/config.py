@@ -50,9 +50,8 @@ class TrainConfig:
     `split` is `topic` or `tail` (the seed's last tenth). `batch_chars` is about how many characters one optimiser step
     sees, `micro_chars` how many go through the model at once (gradients are accumulated over them), padding included.
     `optimizer` is `muon` (hidden matrices, at `muon_ratio` times `lr`; AdamW on the rest) or `adamw`. The first
-    `short_chars` characters are seen on rows cut to `short_width`, and those that follow, up to `middle_chars`, on rows
-    twice as wide: more steps for the same work while the model learns what stands next to what (sequence length
-    warm-up, Li et al. 2021). In a share `swap` (0 to 1) of the story rows a
+    `short_chars` characters are seen on rows cut to `short_width`: more steps for the same work while the model learns
+    what stands next to what (sequence length warm-up, Li et al. 2021). In a share `swap` (0 to 1) of the story rows a
     topic word is swapped for a made-up one, in topic and story alike, which can only be copied. An evaluation reads
     about `eval_chars` characters of the validation side, the same ones each time, and a dial over `dial_topics` of its
     topics (0: none). `dtype` is what a step's forward and backward pass compute in; weights, their gradients' sums and
@@ -71,7 +70,6 @@ class TrainConfig:
     micro_chars: int = 4_096
     short_chars: int = 0
     short_width: int = 256
-    middle_chars: int = 0
     swap: float = 0.0
     weight_decay: float = 0.1
     beta1: float = 0.9
@@ -158,7 +156,6 @@ PRESETS = {
                 batch_chars=1_024,
                 micro_chars=512,
                 short_chars=450_000,
-                middle_chars=1_500_000,
                 eval_every_chars=300_000,
                 eval_chars=40_000,
                 dial_topics=2,

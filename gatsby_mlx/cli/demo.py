@@ -17,7 +17,7 @@ LATE_SECONDS = 10.0  # by which training may overrun before it is stopped, on a 
 TOPIC = "a snowman and a lost button"
 MIN_CHARS, MAX_CHARS = 150_000, 12_000_000
 TEMP = 0.6  # a model of five minutes speaks more clearly a little cool
-SHORT, MIDDLE = 0.15, 0.5  # shares of the characters until which rows are short, and middling (benchmarks/RESULTS.md)
+SHORT = 0.15  # share of the characters that are seen on short rows (see benchmarks/RESULTS.md)
 
 
 @click.command()
@@ -89,14 +89,13 @@ def train(corpus, folder: Path, until: float, seed: int):
 
     chosen = preset("pocket")
     click.echo("measuring this machine ...", err=True)
-    speed = measure_speed(corpus, chosen.model, chosen.training, SHORT, MIDDLE)
+    speed = measure_speed(corpus, chosen.model, chosen.training, SHORT)
     chars = speed * (until - time.monotonic()) * (1 - EVALUATING)
     chars = int(min(MAX_CHARS, max(MIN_CHARS, chars)) // 1000 * 1000)
     recipe = changed(
         chosen.training,
         max_chars=chars,
         short_chars=int(SHORT * chars),
-        middle_chars=int(MIDDLE * chars),
         warmup_chars=chars // 25,
         eval_every_chars=chars // 6 + 1,
         dial_topics=0,  # the dial is read at the end, and with more stories

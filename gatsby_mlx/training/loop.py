@@ -38,8 +38,7 @@ SAVE_EVERY_S = 60.0
 MICRO_SEEDS = 1 << 20  # dropout's seed is this times the run's seed, plus the micro-batch's number
 DIAL_LOSS = 1.05  # a checkpoint is kept for its dial while its loss is at most this times the best
 LN2 = math.log(2)
-# Settings that came later, and what a run had whose state does not tell.
-UNSAID = {"dtype": "float32", "start": None, "middle_chars": 0}
+UNSAID = {"dtype": "float32", "start": None}  # settings that came later, and what a run had whose state does not tell
 SAME = "Give every process the same command and the same corpus"
 
 
@@ -71,9 +70,7 @@ class Run:
         self.split = parts or split(corpus.documents, config.split, seed=config.seed)
         self.swapper = Swapper(self.split.train, config.swap, config.seed) if config.swap else None
         self.rows, self.validation = self._rows(self.split)
-        width = config.short_width
-        self.short_rows = self._learning(self.split.train, width) if config.short_chars else self.rows
-        self.middle_rows = self._learning(self.split.train, 2 * width) if config.middle_chars else self.rows
+        self.short_rows = self._learning(self.split.train, config.short_width) if config.short_chars else self.rows
         self.story_validation = self._some(self._story_rows(self.split.validation).all())
         held = self.split.validation
         self.dial = SmallDial(held, self.tokenizer, config.dial_topics, config.seed) if config.dial_topics else None
@@ -103,11 +100,6 @@ class Run:
         sides = (parts.train_text, parts.validation_text)
         train, held = (WindowRows(side, self.tokenizer, block, c.micro_chars, c.seed) for side in sides)
         return train, held.all()
-
-    def rows_at(self, chars: int) -> StoryRows | WindowRows:
-        """Return what is learnt from after `chars` characters."""
-        wider = self.middle_rows if chars < self.config.middle_chars else self.rows
-        return self.short_rows if chars < self.config.short_chars else wider
 
     def _some(self, batches: list[MicroBatch]) -> list[MicroBatch]:
         """Return the first of `batches`, which stand in random order, that hold `eval_chars` targets between them."""
@@ -217,7 +209,7 @@ class Run:
         p, c = self.progress, self.config
         n_micro = max(1, c.batch_chars // c.micro_chars)
         first = c.seed * MICRO_SEEDS + p.micro
-        rows = self.rows_at(p.chars)
+        rows = self.short_rows if p.chars < c.short_chars else self.rows
         batches = [(first + i, rows.micro_batch(p.micro + i)) for i in range(n_micro)]
         n = sum(b.n_targets for _, b in batches)
         n_story = sum(float(b.story.sum()) for _, b in batches)

@@ -10,20 +10,17 @@ from gatsby_mlx.training.loop import Run
 from gatsby_mlx.training.workers import Workers
 
 
-def measure_speed(
-    corpus: Corpus, model: GPTConfig, config: TrainConfig, short: float, middle: float, seconds: float = 3.0
-) -> float:
-    """Return how many characters a second training sees here, up to the share `short` (0 to 1) of them on short rows
-    and up to `middle` on middle ones.
+def measure_speed(corpus: Corpus, model: GPTConfig, config: TrainConfig, short: float, seconds: float = 4.0) -> float:
+    """Return how many characters a second training sees here, `short` (0 to 1) of them on short rows.
 
     Runs real steps of a throwaway run, `seconds` on each kind of row; a first step for each width of row, which traces
     and compiles, is left out.
     """
-    run = Run(corpus, model, replace(config, short_chars=1, middle_chars=1, dial_topics=0), Path("unused"))
+    run = Run(corpus, model, replace(config, short_chars=1, dial_topics=0), Path("unused"))
     run.progress.chars = 1
-    cost, shares = 0.0, (short, max(0.0, middle - short), 1 - max(short, middle))
+    speeds = []
     with Workers(run.model_config, dtype=config.dtype) as workers:
-        for share, rows in zip(shares, (run.short_rows, run.middle_rows, run.rows), strict=True):
+        for rows in (run.short_rows, run.rows):
             run.rows = rows
             shapes = {rows.micro_batch(k).ids.shape: k for k in range(256)}
             for k in shapes.values():
@@ -33,5 +30,5 @@ def measure_speed(
             first, begun = run.progress.chars, time.monotonic()
             while time.monotonic() - begun < seconds:
                 run._step(workers, begun)
-            cost += share * (time.monotonic() - begun) / (run.progress.chars - first)
-    return 1 / cost
+            speeds.append((run.progress.chars - first) / (time.monotonic() - begun))
+    return 1 / (short / speeds[0] + (1 - short) / speeds[1])

@@ -245,19 +245,8 @@ def test_time_alone_saves_too(tmp_path, monkeypatch):
     events.close()
 
 
-def test_rows_widen_as_characters_are_seen(tmp_path):
-    recipe = replace(RECIPE, short_chars=2_000, middle_chars=6_000, short_width=64)
-    run = run_in(tmp_path / "run", recipe)
-    widths = {}
-    for at in (0, 1_999, 2_000, 5_999, 6_000, 99_999):
-        widths[at] = max(run.rows_at(at).micro_batch(k).ids.shape[1] for k in range(40))
-    assert list(widths.values()) == [64, 64, 128, 128, 256, 256]
-    assert run_in(tmp_path / "plain").rows_at(0).micro_batch(0).ids.shape[1] >= 128
-    assert [e.chars for e in run.events()][-1] >= RECIPE.max_chars
-
-
 def test_speed_is_measured_on_a_throwaway_model():
-    assert measure_speed(corpus(), SHAPE, RECIPE, 0.2, 0.5, seconds=0.1) > 100
+    assert measure_speed(corpus(), SHAPE, RECIPE, 0.5, seconds=0.1) > 100
 
 
 FULL = """
