@@ -185,7 +185,8 @@ def _attend(q: mx.array, k: mx.array, v: mx.array) -> tuple[mx.array, mx.array]:
 def _attend_vjp(primals, cotangents, outputs):
     """Compute the weights again from the logarithms (Dao et al. 2022, appendix B.2), block by block: they are most of
     what the forward pass would have to keep."""
-    (q, k, v), given, (result, logs) = primals, cotangents[0], outputs
+    given, (result, logs) = cotangents[0], outputs
+    q, k, v = mx.depends(list(primals), [given])  # or the weights of all layers would be made first, and wait
     # What a row's softmax takes back from each of its weights' gradients: their mean.
     means = (given.astype(mx.float32) * result.astype(mx.float32)).sum(axis=-1, keepdims=True)
     of_q, of_k, of_v = [], mx.zeros_like(k), mx.zeros_like(v)
