@@ -1,15 +1,17 @@
 """The seed's corpus, split and loss: how many characters does this project's recipe need to get where the seed got?
 
-    python benchmarks/seed_split.py PATH/gatsby-2.raw.txt runs/seed-split [--batch 2048 --lr 6e-4] [--dropout 0.1]
+    python benchmarks/seed_split.py PATH/gatsby-2.raw.txt runs/seed-split [--size 6/5/320] [--dropout 0.1 --late 6e6]
 
 Trains on the first nine tenths of the characters, on random windows of 512 as the seed does, and prints the loss on
-random windows of the last tenth, with its standard error; leaves curve.json and curve.svg in the run's folder. A run
-that was stopped goes on when called again.
+random windows of the last tenth, with its standard error; leaves curve.json and curve.svg in the run's folder. With
+`--late` the dropout begins only after so many characters: while the text is new it slows learning down. A run that was
+stopped goes on when called again.
 """
 
 import argparse
 import json
 import math
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,7 +23,7 @@ from gatsby_mlx.corpus.load import load
 from gatsby_mlx.evaluation.plots import dress, legend, plot, short_count
 from gatsby_mlx.model import checkpoint
 from gatsby_mlx.training.loop import Run
-from gatsby_mlx.training.record import Evaluation, check_out, read_metrics
+from gatsby_mlx.training.record import Evaluation, Step, check_out, read_metrics
 from gatsby_mlx.training.rows import WindowRows
 from gatsby_mlx.training.workers import Workers
 
@@ -45,7 +47,9 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("corpus", type=Path)
     arguments.add_argument("out", type=Path)
+    arguments.add_argument("--size", default="6/4/256", help="layers/heads/width")
     arguments.add_argument("--dropout", type=float, default=MODEL.dropout)
+    arguments.add_argument("--late", type=float, default=0, help="characters seen before the dropout begins")
     arguments.add_argument("--decay", type=float, default=RECIPE.weight_decay)
     arguments.add_argument("--batch", type=int, default=RECIPE.batch_chars)
     arguments.add_argument("--lr", type=float, default=RECIPE.lr)
@@ -54,11 +58,16 @@ def main() -> None:
     check_out(out, resume)
     steps = {"batch_chars": asked.batch, "micro_chars": min(asked.batch // 2, RECIPE.micro_chars)}
     recipe = replace(RECIPE, weight_decay=asked.decay, lr=asked.lr, **steps)
-    run = Run(load(asked.corpus), replace(MODEL, dropout=asked.dropout), recipe, out, "seed-split")
+    layers, heads, width = map(int, asked.size.split("/"))
+    model = replace(MODEL, n_layer=layers, n_head=heads, n_embd=width)
+    begun = 0.0 if asked.late else asked.dropout
+    if resume:
+        begun = checkpoint.read_json(out / "last" / "state.json")["run"]["dropout"]
+    run = Run(load(asked.corpus), replace(model, dropout=begun), recipe, out, "seed-split")
     if resume:
         run.resume()
     say(f"{run.model.n_params(positions=False):,} parameters as the seed counts them; the seed has 10,652,544")
-    for event in run.events():
+    for event in events(run, asked.dropout, asked.late):
         if isinstance(event, Evaluation):
             say(f"{event.chars / 1e6:6.2f} M characters  {event.loss:.4f} nats a character on spread windows")
     mean, error = on_random_windows(run)
@@ -71,6 +80,14 @@ def main() -> None:
     found["standard_error"] = error
     files.write_atomic(out / "curve.json", json.dumps(found, indent=1) + "\n")
     draw(curve, out / "curve.svg")
+
+
+def events(run: Run, dropout: float, late: float) -> Iterator[Step | Evaluation]:
+    """Train `run` to its end, with `dropout` once `late` characters were seen."""
+    if run.model_config.dropout != dropout:
+        yield from run.events(lambda: run.progress.chars >= late)
+        run.model_config = replace(run.model_config, dropout=dropout)
+    yield from run.events()
 
 
 def on_random_windows(run: Run) -> tuple[float, float]:
