@@ -5,6 +5,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Collection, Sequence
+from functools import partial
 from pathlib import Path
 
 import click
@@ -25,7 +26,7 @@ REFRESH_S = 0.2
     default="house",
     show_default=True,
     help="Who writes: NAME=SHARE,... or a .toml file. Names: four (olmo, ministral, gemma, granite), house, "
-    "server:URL#MODEL, a repository, a folder.",
+    "house-small, server:URL#MODEL, a repository, a folder.",
 )
 @click.option(
     "--n",
@@ -116,18 +117,18 @@ def prepare(chosen, config, out: Path, command: str):
     from gatsby_mlx.corpus.write import Run
     from gatsby_mlx.device.ranks import ranks
     from gatsby_mlx.evaluation.topics import unseen_nouns
-    from gatsby_mlx.writers import house
-    from gatsby_mlx.writers.make import make
+    from gatsby_mlx.writers.house import compose_topics
+    from gatsby_mlx.writers.make import make, world
 
-    shares = chosen.shares
+    shares, own = chosen.shares, world(chosen.specs.values())
     writers = [make(spec) for spec in chosen.specs.values()]
     return Run(
         writers,
         shares,
-        house.NAMES,
+        own.names,
         config,
         out,
-        bank=house.compose_topics,
+        bank=partial(compose_topics, world=own),
         kept_out=unseen_nouns(),
         command=command,
         ranks=ranks(),
@@ -154,11 +155,11 @@ def quiet_hub() -> None:
         disable_progress_bars()
 
 
-def write_house(config, out: Path) -> None:
-    """Write a corpus with the house writer, showing progress, and say what was done."""
+def write_house(config, out: Path, writer: str = "house") -> None:
+    """Write a corpus with the house writer, or the small one, showing progress, and say what was done."""
     from gatsby_mlx.corpus.blend import parse
 
-    write_with_status(prepare(parse("house"), config, out, "gatsby write"))
+    write_with_status(prepare(parse(writer), config, out, "gatsby write"))
 
 
 def write_with_status(run, show: bool = False) -> None:

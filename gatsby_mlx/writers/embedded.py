@@ -11,11 +11,15 @@ VERSION = 2  # raised whenever the same job gives other text
 
 
 class HouseWriter:
-    name = "house"
+    """Writes in a world of its words: all of them, or a small one."""
+
     group = 250  # a second's work, written again as it was
 
-    def __init__(self):
+    def __init__(self, world: house.World = house.WHOLE, name: str = "house"):
+        self.world, self.name = world, name
         self.about: dict[str, Any] = {"kind": "house", "version": VERSION}
+        if world != house.WHOLE:
+            self.about["world"] = world.name
         self.source: dict[str, Any] = {}
 
     def __enter__(self) -> Self:
@@ -28,7 +32,7 @@ class HouseWriter:
         """Yield one draft for each job, in order."""
         while queue:
             job = queue.popleft()
-            yield Draft(job, house.write_story(job.topic, job.name, job.level, job.seed))
+            yield Draft(job, house.write_story(job.topic, job.name, job.level, job.seed, self.world))
 
     def brainstorm(self, queue: deque[TopicJob]) -> Iterator[tuple[TopicJob, str]]:
         """Yield nothing: the house's topics are the topic bank (`house.compose_topics`)."""

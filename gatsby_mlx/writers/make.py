@@ -1,6 +1,9 @@
 """From a spec to its writer."""
 
+from collections.abc import Collection
+
 from gatsby_mlx.writers.base import Writer
+from gatsby_mlx.writers.house import SMALL, WHOLE, World
 from gatsby_mlx.writers.specs import ModelSpec, ServerSpec, Spec
 
 
@@ -16,4 +19,9 @@ def make(spec: Spec) -> Writer:
         return ServerWriter(spec)
     from gatsby_mlx.writers.embedded import HouseWriter
 
-    return HouseWriter()
+    return HouseWriter(world([spec]), spec.name)
+
+
+def world(specs: Collection[Spec]) -> World:
+    """Return the world that the topics and names of a blend come from: the small one if it is the small house's own."""
+    return SMALL if [spec.name for spec in specs] == ["house-small"] else WHOLE

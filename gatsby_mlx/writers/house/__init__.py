@@ -5,10 +5,10 @@
 True
 """
 
-from .lexicon import names
 from .story import MENTIONS, write_story
 from .topics import compose_topics
+from .world import SMALL, WHOLE, World
 
-NAMES: tuple[str, ...] = tuple(names())
+NAMES: tuple[str, ...] = WHOLE.names
 
-__all__ = ["MENTIONS", "NAMES", "compose_topics", "write_story"]
+__all__ = ["MENTIONS", "NAMES", "SMALL", "WHOLE", "World", "compose_topics", "write_story"]

@@ -17,6 +17,7 @@ from .grammar import Dice, ing, participle, past
 from .lexicon import Noun, nouns
 from .reading import QUESTIONS, Topic
 from .voice import FORMS, Voice, gender, hero_pronoun
+from .world import WHOLE, World
 
 STOOD = {
     "toy": "sat", "vehicle": "stood", "food": "waited", "plant": "was", "weather": "was", "machine": "stood",
@@ -48,7 +49,7 @@ class Plan:
     has_partner: bool
 
 
-def make_plan(topic: Topic, name: str, dice: Dice) -> Plan:
+def make_plan(topic: Topic, name: str, dice: Dice, world: World = WHOLE) -> Plan:
     """Draw the plan of one story about `topic` with the hero `name`."""
     star = topic.subject
     he = hero_pronoun(name)
@@ -56,11 +57,11 @@ def make_plan(topic: Topic, name: str, dice: Dice) -> Plan:
     slots = dict(zip(("he", "him", "his", "himself"), FORMS[he], strict=True)) | {"Name": name}
     partner = None if _plural_of(topic, topic.partner) or own_wish(topic) else topic.partner
     voice = Voice(he if hero else "they" if topic.plural else pronoun(star, he))
-    _setting(slots, star, hero, dice)
+    _setting(slots, star, hero, dice, world)
     _star(slots, topic, hero, voice, dice)
     _topic(slots, topic, star, hero)
-    _company(slots, topic, partner, hero, he, dice)
-    _prop(slots, (star, topic.partner), dice)
+    _company(slots, topic, partner, hero, he, dice, world)
+    _prop(slots, topic.nouns[:2], dice, world)
     want = set_deed(slots, topic, star, hero, voice, dice)
     dear = slots["p"] if "p" in slots and slots["p"] != slots["h"] else goal(slots["deed"])
     # what the hero turns away from: {x}, and {y} in sentences that speak of the helper as well
@@ -71,11 +72,11 @@ def make_plan(topic: Topic, name: str, dice: Dice) -> Plan:
         slots["others"] = slots["plural"]
     else:
         slots["star"] = slots["t"]
-    _counsel(slots, hero or want == "day", dice)
+    _counsel(slots, hero or want == "day", dice, world)
     return Plan("hero" if hero else "child", want, slots, "p" in slots)
 
 
-def _counsel(slots: dict[str, str], alone: bool, dice: Dice) -> None:
+def _counsel(slots: dict[str, str], alone: bool, dice: Dice, world: World) -> None:
     """What a helper says about the deed, and what the hero then does; `alone`: the deed is the hero's own."""
     kind = deed_kind(slots["aim"])
     fitting = kind if kind != "any" and dice.chance(FITTING) else "any"
@@ -83,7 +84,7 @@ def _counsel(slots: dict[str, str], alone: bool, dice: Dice) -> None:
     advice = [
         row[1:] for row in sentences.pairs("advice") if row[0] in (fitting, *(f"{fitting} {w}" for w in for_whom))
     ]
-    slots["advice"], slots["advised"] = dice.choice(advice)
+    slots["advice"], slots["advised"] = dice.choice(advice[: world.depth])
     if not re.search(r"\b(?:I|me|my|us|we)\b", slots["advice"]):
         slots["saying"] = slots["advice"]  # what somebody's mother may have said
 
@@ -121,8 +122,8 @@ def _plural_of(topic: Topic, noun: Noun | None) -> bool:
     return noun is not None and noun.plural != noun.word and f" {noun.plural} " in f" {topic.text} "
 
 
-def _setting(slots: dict[str, str], star: Noun, hero: bool, dice: Dice) -> None:
-    water, edge, spots = dice.choice(sentences.pairs("settings"))
+def _setting(slots: dict[str, str], star: Noun, hero: bool, dice: Dice, world: World) -> None:
+    water, edge, spots = dice.choice(sentences.pairs("settings")[: world.depth])
     slots.update(water=water, edge=edge, spot=dice.choice([spot.strip() for spot in spots.split(";")]))
     if part := limb(star if hero else None):
         slots.update(hand=part, hands=limbs(star if hero else None))
@@ -186,21 +187,23 @@ def _topic(slots: dict[str, str], topic: Topic, star: Noun, hero: bool) -> None:
 
 
 @cache
-def _helpers(theme: str) -> tuple[Noun, ...]:
+def _helpers(theme: str, world: World) -> tuple[Noun, ...]:
     """Who may come to help: the neighbors of an animal or person, or those that are at home everywhere."""
     near = (theme, *HELPFUL)
     able = (noun for noun in nouns().values() if noun.animate and noun.article == "a" and noun.word not in NO_HELPERS)
-    return tuple(noun for noun in able if noun.theme in near)
+    return tuple(world.noun(noun) for noun in able if noun.theme in near and world.holds(noun))
 
 
-def _company(slots: dict[str, str], topic: Topic, partner: Noun | None, hero: bool, he: str, dice: Dice) -> None:
+def _company(
+    slots: dict[str, str], topic: Topic, partner: Noun | None, hero: bool, he: str, dice: Dice, world: World
+) -> None:
     """The partner, and the helper, who is the partner if that one can speak."""
     if partner and partner.kind in AT_HAND:
         _describe(slots, "p", partner, _called(topic, partner, slots["his"]), pronoun(partner, he), dice)
     helper = partner if partner and partner.animate and partner.article == "a" else None
     known = helper is not None
     while helper is None or (not known and helper in topic.nouns):
-        helper = dice.choice(_helpers(topic.subject.theme))
+        helper = dice.choice(_helpers(topic.subject.theme, world))
     called = _called(topic, helper, slots["his"]) if known else f"the {helper.word}"
     _describe(slots, "h", helper, called, pronoun(helper, he), dice)
     slots["an_h"] = called if known else f"a {slots['h_adj']} {helper.word}"
@@ -235,7 +238,8 @@ def props() -> tuple[Noun, ...]:
     return tuple(nouns()[word] for word in sentences.lines("props") if word in nouns())
 
 
-def _prop(slots: dict[str, str], taken: tuple[Noun | None, ...], dice: Dice) -> None:
+def _prop(slots: dict[str, str], taken: tuple[Noun, ...], dice: Dice, world: World) -> None:
     """A small thing at hand, met as 'a blue teacup' and then 'the teacup'."""
-    noun = dice.choice([noun for noun in props() if noun not in taken])
+    words = [noun.word for noun in taken]
+    noun = dice.choice([noun for noun in props()[: world.depth] if noun.word not in words])
     slots.update(prop=f"the {noun.word}", a_prop=f"a {dice.choice(LOOKS)} {noun.word}")

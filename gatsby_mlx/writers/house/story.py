@@ -13,6 +13,7 @@ from . import sentences
 from .grammar import Dice, capital, expand, fill
 from .plan import Plan, make_plan, plain_topic
 from .topics import read_topic
+from .world import WHOLE, World
 
 MENTION = re.compile(r"green\s+light", re.IGNORECASE)
 _THE_LIGHT = re.compile(r"\b([Tt]he) green light")
@@ -99,7 +100,7 @@ BEATS = {
 }  # fmt: skip
 
 
-def write_story(topic: str, name: str, level: int, seed: int) -> str:
+def write_story(topic: str, name: str, level: int, seed: int, world: World = WHOLE) -> str:
     """Write the story of `topic` with the hero `name`, the light at `level` (1..5).
 
     The same arguments give the same text: 80 to 170 words, at most 900 characters, paragraphs parted by a blank line.
@@ -108,7 +109,7 @@ def write_story(topic: str, name: str, level: int, seed: int) -> str:
     if level not in MENTIONS:
         raise ValueError(f"the level must be 1, 2, 3, 4 or 5, got {level!r}")
     plain = plain_topic(topic)
-    subject = read_topic(plain or "a thing")
+    subject = world.topic(read_topic(plain or "a thing"))
     key = hashlib.sha256(f"{topic}|{name}|{level}|{seed}".encode()).digest()
     dice = Dice(int.from_bytes(key[:8], "big"))
     counts, weights = zip(*MENTIONS[level], strict=True)
@@ -119,15 +120,15 @@ def write_story(topic: str, name: str, level: int, seed: int) -> str:
     for draw in range(DRAWS):
         target = min(counts) + in_topic if draw >= DRAWS // 4 else target
         beats = dice.choice(BEATS[level, target - in_topic])
-        story = _draw(make_plan(subject, name, dice), beats, level, target, room, dice)
+        story = _draw(make_plan(subject, name, dice, world), beats, level, target, room, dice, world)
         if story:
             return story
     raise ValueError(f"no story of the right length about {topic!r}: the topic is too long, say it in fewer words")
 
 
-def _draw(plan: Plan, beats: str, level: int, target: int, room: int, dice: Dice) -> str | None:
+def _draw(plan: Plan, beats: str, level: int, target: int, room: int, dice: Dice, world: World) -> str | None:
     """Draw one story; None if it misses its mentions or its length."""
-    teller = Teller(plan, dice, LIMITS[level])
+    teller = Teller(plan, dice, LIMITS[level], world)
     paragraphs = [teller.paragraph(roles.split()) for roles in beats.split(" / ")]
     if level == 5:
         missing = target - sum(len(MENTION.findall(text)) for text in paragraphs)
@@ -147,9 +148,9 @@ class Teller:
     `{an_h}` is "an old goose" once and "the goose" from then on, and lines with a bare `{h}` must wait for it.
     """
 
-    def __init__(self, plan: Plan, dice: Dice, limit: int) -> None:
+    def __init__(self, plan: Plan, dice: Dice, limit: int, world: World = WHOLE) -> None:
         """`limit`: characters that a beat should not exceed, so that much light fits into few words."""
-        self.plan, self.dice, self.limit = plan, dice, limit
+        self.plan, self.dice, self.limit, self.world = plan, dice, limit, world
         self.known = set(plan.slots) - set(NEW.values()) - {"advised"}
         if plan.slots["an_h"] == plan.slots["h"]:
             self.known.add("h")
@@ -209,7 +210,7 @@ class Teller:
 
     def pick(self, role: str) -> str:
         """Draw a line that has not been told yet and that the plan can fill; rather one with words of the story."""
-        lines = sentences.lines(role)
+        lines = self.world.lines(role)
         for _ in range(4 * len(lines)):
             line = self.dice.choice(lines)
             if line in self.used or not _needs(line) <= self.known or (self.guest and GUEST.search(line)):
@@ -217,10 +218,16 @@ class Teller:
             if not role.startswith("light_") or _OF_THE_STORY.search(line) or self.dice.chance(0.6):
                 break
         else:
-            line = self.dice.choice([line for line in lines if _needs(line) <= self.known])
+            line = self.dice.choice(self.left_over(role, lines))
         self.used.add(line)
         self.guest = self.guest or bool(GUEST.search(line))
         return line
+
+    def left_over(self, role: str, lines: tuple[str, ...]) -> list[str]:
+        """The lines to draw from where none of `lines` came up: such as the world leaves out, else any again."""
+        every = [line for line in sentences.lines(role) if _needs(line) <= self.known]
+        others = [line for line in every if line not in lines and line not in self.used]
+        return others or every
 
     def slot(self, name: str) -> str:
         """The text of a slot: a word of the plan, or a line of the role of that name; `{T}` is `{t}` with a capital."""

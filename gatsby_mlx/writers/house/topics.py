@@ -10,13 +10,14 @@ was made of, no more and no fewer.
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib import resources
 
 from .grammar import Dice, fill, past
 from .lexicon import Noun, nouns
 from .reading import Topic, read_topic
+from .world import WHOLE, World
 
 __all__ = ["Form", "Topic", "compose_topics", "forms", "read_topic"]
 
@@ -54,7 +55,7 @@ class Form:
     template: str
 
 
-def compose_topics(n: int, seed: int) -> list[str]:
+def compose_topics(n: int, seed: int, world: World = WHOLE) -> list[str]:
     """Compose `n` distinct topics, each theme in turn giving a subject; the same seed gives the same topics.
 
     No two share both their form and their nouns. Each is 3 to 66 characters of lower-case ASCII. Raises ValueError
@@ -63,14 +64,14 @@ def compose_topics(n: int, seed: int) -> list[str]:
     if n < 0:
         raise ValueError(f"the number of topics must not be negative, got {n}")
     dice = Dice(seed)
-    decks = {theme: _Deck(members, dice) for theme, members in _themes().items()}
+    decks = {theme: _Deck(members, dice) for theme, members in _themes(world).items()}
     order: list[str] = []
     topics: dict[str, None] = {}
     used: set[tuple[str, ...]] = set()
     failures = 0
     while len(topics) < n:
         order = order or dice.shuffle(list(decks))
-        made = _compose(decks[order.pop()].draw(), dice)
+        made = _compose(decks[order.pop()].draw(), dice, world)
         if made is None or made[0] in topics or made[1] in used:
             failures += 1
             if failures > TRIES * (n + 1):
@@ -93,9 +94,9 @@ class _Deck:
         return self.left.pop()
 
 
-def _compose(subject: Noun, dice: Dice) -> tuple[str, tuple[str, ...]] | None:
+def _compose(subject: Noun, dice: Dice, world: World) -> tuple[str, tuple[str, ...]] | None:
     """Compose one topic about `subject`, with its key (form and nouns); None if what was drawn does not do."""
-    open_forms, weights = _forms_of(subject.word)
+    open_forms, weights = _forms_of(subject.word, world)
     form = dice.weighted(open_forms, weights)
     partner = dice.choice(form.partners) if form.partners else None
     if partner == subject:
@@ -107,7 +108,8 @@ def _compose(subject: Noun, dice: Dice) -> tuple[str, tuple[str, ...]] | None:
     if len(HOURS.findall(text)) > 1:
         return None
     wanted = (subject,) if partner is None else (subject, partner)
-    if not SHORTEST <= len(text) <= LONGEST or read_topic(text).nouns != wanted:
+    found = [noun.word for noun in read_topic(text).nouns]
+    if not SHORTEST <= len(text) <= LONGEST or found != [noun.word for noun in wanted]:
         return None
     return text, (form.name, *(noun.word for noun in wanted))
 
@@ -184,14 +186,25 @@ def _pool(spec: str, counted: bool) -> tuple[Noun, ...]:
 
 
 @cache
-def _forms_of(word: str) -> tuple[tuple[Form, ...], tuple[float, ...]]:
-    fitting = tuple(form for form in forms() if word in form.subjects)
+def _forms_of(word: str, world: World) -> tuple[tuple[Form, ...], tuple[float, ...]]:
+    fitting = tuple(form for form in _forms_in(world) if word in form.subjects)
     return fitting, tuple(form.weight for form in fitting)
 
 
 @cache
-def _themes() -> dict[str, tuple[Noun, ...]]:
+def _forms_in(world: World) -> tuple[Form, ...]:
+    """The forms with such partners as `world` holds; those that are left without any are not told in it."""
+    held = [tuple(world.noun(noun) for noun in form.partners if world.holds(noun)) for form in forms()]
+    return tuple(
+        replace(form, partners=partners)
+        for form, partners in zip(forms(), held, strict=True)
+        if partners or not form.partners
+    )
+
+
+@cache
+def _themes(world: World) -> dict[str, tuple[Noun, ...]]:
     found: dict[str, list[Noun]] = {}
-    for noun in nouns().values():
+    for noun in world.nouns():
         found.setdefault(noun.theme, []).append(noun)
     return {theme: tuple(members) for theme, members in found.items()}

@@ -1,0 +1,63 @@
+"""How much of the house's words and lines its stories draw on: all, or a small world for a small model.
+
+>>> len(SMALL.lines("turn")), len(WHOLE.lines("turn")) == len(sentences.lines("turn"))
+(8, True)
+"""
+
+from dataclasses import dataclass, replace
+from functools import cache
+
+from . import sentences
+from .lexicon import Noun, names, nouns
+from .reading import Topic
+
+
+@dataclass(frozen=True)
+class World:
+    """The nouns of `themes`; the `depth` shortest lines of each role, twice as many to open a story with; the first
+    `phrases` of each sort that a noun has; the first `n_names` of the heroes' names. None is all there are."""
+
+    name: str
+    themes: frozenset[str] | None = None
+    depth: int | None = None
+    phrases: int | None = None
+    n_names: int | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(names())[: self.n_names]
+
+    def lines(self, role: str) -> tuple[str, ...]:
+        return _shortest(role, self.depth and self.depth * (2 if role.startswith("open_") else 1))
+
+    def holds(self, noun: Noun) -> bool:
+        return self.themes is None or noun.theme in self.themes
+
+    def nouns(self) -> tuple[Noun, ...]:
+        """Return the nouns that topics are composed of, in the order of the tables."""
+        return tuple(self.noun(noun) for noun in nouns().values() if self.holds(noun))
+
+    def noun(self, noun: Noun) -> Noun:
+        """Return `noun` with as many phrases as it has in this world."""
+        return _cut(noun, self.phrases)
+
+    def topic(self, topic: Topic) -> Topic:
+        return replace(topic, nouns=tuple(map(self.noun, topic.nouns)))
+
+
+@cache
+def _shortest(role: str, n: int | None) -> tuple[str, ...]:
+    """The `n` shortest lines of a role, in their order; all of them where there are no more."""
+    every = sentences.lines(role)
+    short = sorted(range(len(every)), key=lambda i: len(every[i]))[:n]
+    return tuple(every[i] for i in sorted(short))
+
+
+@cache
+def _cut(noun: Noun, n: int | None) -> Noun:
+    lists = ("adjectives", "homes", "does", "use", "wants", "troubles")
+    return replace(noun, **{name: getattr(noun, name)[:n] for name in lists})
+
+
+WHOLE = World("whole")
+SMALL = World("small", frozenset("pets farm toys sky woods vehicles".split()), depth=8, phrases=2, n_names=12)
