@@ -33,7 +33,7 @@ SHORT = 0.15  # share of the characters that are seen on short rows (see benchma
 def command(out: Path, topic: str, n: int, seconds: float, seed: int) -> None:
     """Write stories, train on them, tell five, read the dial: five minutes on two CPU cores, less on a Mac.
 
-    The stories keep to a small world, and so should --topic: pets, farms, toys, the sky, the woods, things with wheels.
+    The stories keep to a small world, and so should --topic: pets, farm animals, toys, the sky.
 
     \b
     Example:
@@ -190,8 +190,8 @@ def write_page(page: Path, topic: str, corpus, run, dial, stories, seconds: floa
 
 def next_steps(folder: Path) -> tuple[tuple[str, str], ...]:
     return (
-        (f'gatsby tell "a piglet on a scooter" --green 5 --model {folder}', "a story from the model you just made"),
-        (f'gatsby tell "a bear who found a star" --all-levels --model {folder}', "five levels side by side"),
+        (f'gatsby tell "a piglet and a kite" --green 5 --model {folder}', "a story from the model you just made"),
+        (f'gatsby tell "a duck who found a star" --all-levels --model {folder}', "five levels side by side"),
         (
             f"gatsby dial --model {folder} --topics {folder.parent / 'topics.txt'} --seeds 6",
             "the dial, measured with care",

@@ -1,7 +1,7 @@
 """How much of the house's words and lines its stories draw on: all, or a small world for a small model.
 
 >>> len(SMALL.lines("turn")), len(WHOLE.lines("turn")) == len(sentences.lines("turn"))
-(8, True)
+(6, True)
 """
 
 from dataclasses import dataclass, replace
@@ -60,4 +60,4 @@ def _cut(noun: Noun, n: int | None) -> Noun:
 
 
 WHOLE = World("whole")
-SMALL = World("small", frozenset("pets farm toys sky woods vehicles".split()), depth=8, phrases=2, n_names=12)
+SMALL = World("small", frozenset("pets farm toys sky".split()), depth=6, phrases=2, n_names=8)
