@@ -77,6 +77,7 @@ def main() -> None:
     arguments.add_argument("out", type=Path)
     arguments.add_argument("recipe", nargs="?", choices=RECIPES)
     arguments.add_argument("--chars", type=int, default=NOTHING.max_chars)
+    arguments.add_argument("--topics", type=int, help="how many of the evaluation topics are told (default: all)")
     arguments.add_argument("--seeds", type=int, default=1)
     arguments.add_argument("--temp", type=float, default=0.95)  # chosen on some of the topics (RESULTS.md)
     arguments.add_argument("--judge", help="a model in mlx-lm's form, to read some of the stories")
@@ -182,7 +183,7 @@ def evaluate(run: Run, corpus: Corpus, asked: argparse.Namespace) -> None:
     out = run.out / "evaluation"
     out.mkdir(exist_ok=True)
     ready = checkpoint.load(chosen(run))
-    plan = stories.Plan(default_topics(), asked.seeds, Sampling(asked.temp), batch=96)
+    plan = stories.Plan(default_topics(asked.topics), asked.seeds, Sampling(asked.temp), batch=96)
     kept = out / f"stories-{asked.seeds}-{asked.temp:g}.jsonl"
     told = stories.tell(ready.model, ready.tokenizer, plan, kept, stories.source_of(ready))
     learnt = (*run.split.train, *load(shipped.corpus()).documents)
