@@ -144,7 +144,7 @@ PRESETS = {
                 eval_chars=60_000,
             ),
         ),
-        # What two CPU cores bring furthest within the demo's minutes: words, not yet sentences (benchmarks/RESULTS.md).
+        # What two CPU cores bring furthest within the demo's minutes (benchmarks/RESULTS.md).
         Preset(
             "pocket",
             GPTConfig(n_layer=4, n_head=2, n_embd=128, position_init="waves"),
