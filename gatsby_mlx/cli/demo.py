@@ -12,7 +12,7 @@ from gatsby_mlx.cli.console import clock, glow
 WRITER = "house-small"  # in few words: the whole of the house's is more than a model learns in five minutes
 STORIES = 2000
 SECONDS = 285.0  # for all of it: five minutes, less a margin
-AFTER_SECONDS = 30.0  # of which telling, the dial and the page take about so much
+AFTER_SECONDS = 25.0  # of which telling, the dial and the page take about so much
 EVALUATING = 0.04  # share of the training time that evaluations take
 LATE_SECONDS = 10.0  # by which training may overrun before it is stopped, on a machine that got busy meanwhile
 TOPIC = "a puppy and a balloon"
