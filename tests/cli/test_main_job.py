@@ -247,3 +247,21 @@ def test_doctor_reports_for_people_and_as_json():
     shown = gatsby("doctor").stdout
     assert "GFLOP/s" in shown
     assert "MLX" in shown
+
+
+@pytest.mark.slow
+def test_demo_walks_the_whole_way_in_its_small_world(place):
+    done = gatsby("demo", "--n", 100, "--seconds", 1)  # as little training as there is
+    assert done.exit_code == 0, done.output
+    manifest = json.loads((place / "demo" / "corpus" / "manifest.json").read_text())
+    assert manifest["writers"]["house-small"]["world"] == "small"
+    told = {d.topic for d in load("demo/corpus").documents}
+    asked = (place / "demo" / "topics.txt").read_text().splitlines()
+    assert len(set(asked)) == 20 and not told & {*asked, "a puppy and a balloon"}
+    dial = json.loads((place / "demo" / "dial.json").read_text())
+    assert [level["n"] for level in dial["levels"]] == [20] * 5
+    page = (place / "demo" / "index.html").read_text()
+    assert page.count("seed 1925") == 5 and "A puppy and a balloon" in page
+    assert "--topics demo/topics.txt" in done.stdout
+    again = gatsby("demo")
+    assert again.exit_code == 1 and "rm -r demo" in again.stderr
