@@ -223,7 +223,7 @@ def row(name: str, folder: Path) -> str:
         f"{found['dial']['spearman']:.2f}",
         *told,
     ]
-    return f"| {name} | {' | '.join(figures + told)} |"
+    return f"| {name} | {' | '.join(figures)} |"
 
 
 def say(line: str) -> None:
