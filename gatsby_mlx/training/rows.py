@@ -22,7 +22,7 @@ from gatsby_mlx.prime import END
 from gatsby_mlx.tokenizer import CharTokenizer
 from gatsby_mlx.training.swap import Swapper
 
-BUCKET = 128  # rows are padded to a multiple of this, so that there are few shapes to compile
+BUCKET = 64  # rows are padded to a multiple of this, so that there are few shapes to compile
 MORE = "Write more stories: gatsby write --n 400 --out DIR"
 
 
@@ -154,7 +154,9 @@ class StoryRows:
         """Return pass `number` over all rows: micro-batches as (width, row numbers) in the order of training.
 
         Each row stands in it once. Rows that do not fill a batch of their width go up to the next; the last of the
-        widest is filled with empty rows, so that a width has one shape. Every pass has as many batches.
+        widest is filled with empty rows, so that a width has one shape. Every pass has as many batches. Two and two are
+        neighbours in width, for the workers of a step wait for each other; one that is left over ends an even pass and
+        begins an odd one.
         """
         if self._latest[0] != number:
             self._latest = number, self._order(number)
@@ -173,7 +175,10 @@ class StoryRows:
             left = own[full:]
         if left:
             batches.append((max(by_width), left))
-        return [batches[i] for i in draws.permutation(len(batches))]
+        n_pairs, odd = divmod(len(batches), 2)
+        order = [batches[i] for pair in draws.permutation(n_pairs) for i in (2 * pair, 2 * pair + 1)]
+        single = batches[-1:] if odd else []
+        return single + order if number % 2 else order + single
 
     @cached_property
     def n_batches(self) -> int:

@@ -91,9 +91,18 @@ def test_the_story_mask_counts_the_story_and_its_end():
 def test_batches_are_few_shapes_and_their_number_is_constant():
     rows = rows_of(corpus(), micro_chars=1024)
     shapes = {rows.micro_batch(i).ids.shape for i in range(4 * rows.n_batches)}
-    assert shapes == {(8, 128), (4, 256), (2, 384)}
+    assert shapes == {(1024 // width, width) for width in (128, 192, 256, 320, 384)}
     assert {len(rows.epoch(n)) for n in range(50)} == {rows.n_batches}
     assert rows.epoch(0) != rows.epoch(1)
+
+
+@pytest.mark.parametrize("micro_chars", [256, 384, 512])
+def test_the_batches_of_a_step_are_of_like_width(micro_chars):
+    rows = rows_of(corpus(), micro_chars=micro_chars)
+    widths = [rows.micro_batch(k).ids.shape[1] for k in range(6 * rows.n_batches)]
+    pairs = list(zip(widths[::2], widths[1::2], strict=True))
+    assert sum(a != b for a, b in pairs) <= 6 * 2  # of 126 to 168: a pass has five widths
+    assert len(set(pairs[:8])) > 1
 
 
 def test_a_batch_is_the_same_whenever_it_is_asked_for():
