@@ -34,11 +34,12 @@ SHORT = 0.15  # share of the characters that are seen on short rows
 def command(out: Path, topic: str, n: int, seconds: float, seed: int) -> None:
     """Write stories, train on them, tell five, read the dial: five minutes on two CPU cores, less on a Mac.
 
-    The stories keep to a small world, and so should --topic: pets, farm animals, toys, the sky.
+    The stories keep to a small world, and so should --topic: cat, kitten, dog, puppy, bunny, pony, cow, horse, lamb,
+    pig, hen, duck, doll, kite, balloon, bubble, moon, sun, star, cloud.
 
     \b
     Example:
-      gatsby demo --topic "a rabbit who lost a kite"
+      gatsby demo --topic "the bunny who lost a kite"
     """
     from gatsby_mlx.corpus.load import load
     from gatsby_mlx.corpus.plan import WriteConfig

@@ -1,7 +1,7 @@
 """How much of the house's words and lines its stories draw on: all, or a small world for a small model.
 
 >>> len(SMALL.lines("turn")), len(WHOLE.lines("turn")) == len(sentences.lines("turn"))
-(6, True)
+(4, True)
 """
 
 from dataclasses import dataclass, replace
@@ -14,11 +14,13 @@ from .reading import Topic
 
 @dataclass(frozen=True)
 class World:
-    """The nouns of `themes`; the `depth` shortest lines of each role, twice as many to open a story with; the first
-    `phrases` of each sort that a noun has; the first `n_names` of the heroes' names. None is all there are."""
+    """The nouns of `words`; the `n_forms` commonest forms of topics; the `depth` shortest lines of each role, three
+    times as many to open a story with; the first `phrases` of each sort that a noun has; the first `n_names` of the
+    heroes' names. None is all there are."""
 
     name: str
-    themes: frozenset[str] | None = None
+    words: frozenset[str] | None = None
+    n_forms: int | None = None
     depth: int | None = None
     phrases: int | None = None
     n_names: int | None = None
@@ -28,10 +30,10 @@ class World:
         return tuple(names())[: self.n_names]
 
     def lines(self, role: str) -> tuple[str, ...]:
-        return _shortest(role, self.depth and self.depth * (2 if role.startswith("open_") else 1))
+        return _shortest(role, self.depth and self.depth * (3 if role.startswith("open_") else 1))
 
     def holds(self, noun: Noun) -> bool:
-        return self.themes is None or noun.theme in self.themes
+        return self.words is None or noun.word in self.words
 
     def nouns(self) -> tuple[Noun, ...]:
         """Return the nouns that topics are composed of, in the order of the tables."""
@@ -60,4 +62,5 @@ def _cut(noun: Noun, n: int | None) -> Noun:
 
 
 WHOLE = World("whole")
-SMALL = World("small", frozenset("pets farm toys sky".split()), depth=6, phrases=2, n_names=8)
+WORDS = "cat kitten dog puppy bunny pony cow horse lamb pig hen duck doll kite balloon bubble moon sun star cloud"
+SMALL = World("small", frozenset(WORDS.split()), n_forms=10, depth=4, phrases=1, n_names=4)
