@@ -18,8 +18,7 @@ class GPTConfig:
     """The shape of a GPT. `block_size` is the context in characters; `gelu` is `tanh` or `erf`.
 
     `position_init` is how the learned position table begins: `normal` as nanoGPT's, or `waves`, sines and cosines of
-    falling frequency, from which a head finds "the character before" once for all positions, or `near`, waves with
-    the heads of the first layer looking 1, 2, 3, ... characters back from the start.
+    falling frequency, from which a head finds "the character before" once for all positions.
     """
 
     n_layer: int = 6
@@ -37,8 +36,8 @@ class GPTConfig:
         if min(sizes) < 1 or self.n_embd % self.n_head:
             told = f"A model needs sizes of 1 or more and n_embd a multiple of n_head, not {self}"
             raise UsageError(told, f"Take a preset: {', '.join(PRESETS)}")
-        if self.position_init not in ("normal", "waves", "near"):
-            raise UsageError(f"position_init is normal, waves or near, not {self.position_init!r}")
+        if self.position_init not in ("normal", "waves"):
+            raise UsageError(f"position_init is normal or waves, not {self.position_init!r}")
         if self.gelu not in ("tanh", "erf") or not 0 <= self.dropout < 1:
             raise UsageError(f"gelu is tanh or erf and dropout in [0, 1), not {self.gelu!r} and {self.dropout}")
 
@@ -148,7 +147,7 @@ PRESETS = {
         # What two CPU cores bring furthest within the demo's minutes (benchmarks/RESULTS.md).
         Preset(
             "pocket",
-            GPTConfig(n_layer=3, n_head=4, n_embd=128, position_init="near"),
+            GPTConfig(n_layer=4, n_head=2, n_embd=128, position_init="waves"),
             TrainConfig(
                 lr=1e-3,
                 min_lr_ratio=0.02,

@@ -17,7 +17,6 @@ from gatsby_mlx.model import ops
 LAYER_NORM_EPS = 1e-5
 INIT_STD = 0.02
 WAVES_RMS = 0.1
-NEAR_GAP = 3.0  # how far, in a score before the softmax, the character looked at stands above its neighbours
 
 
 GELU = {"tanh": ops.gelu_tanh, "erf": ops.gelu_erf}
@@ -91,25 +90,6 @@ def waves(T: int, C: int) -> mx.array:
     return (WAVES_RMS * math.sqrt(2) * mx.concatenate([mx.sin(angles), mx.cos(angles)], axis=1))[:, :C]
 
 
-def look_back(C: int, n_head: int) -> mx.array:
-    """Return query and key weights [2C, C] with which head h, counted from 0, looks h + 1 characters back by `waves`.
-
-    A key is its own place in the fastest D/2 waves, a query its own turned back by the distance d, so that their
-    product, the sum of cos(f (i - j - d)) over the frequencies f, is largest where j = i - d.
-    """
-    D, half = C // n_head, C // n_head // 2
-    f = 10_000 ** (-mx.arange(0, 2 * half, 2) / C)
-    gain = mx.sqrt(NEAR_GAP * math.sqrt(D) / (2 * (1 - mx.cos(f)).sum()))  # a normalised wave has amplitude sqrt(2)
-    sines, cosines = mx.eye(half, C), mx.eye(half, C, (C + 1) // 2)  # where `waves` has them
-    padding = mx.zeros((D - 2 * half, C))
-    key = mx.concatenate([sines, cosines, padding])
-    queries = []
-    for d in range(1, n_head + 1):
-        turn, across = mx.cos(f * d)[:, None], mx.sin(f * d)[:, None]
-        queries += [turn * sines - across * cosines, turn * cosines + across * sines, padding]
-    return gain * mx.concatenate([*queries, *[key] * n_head])
-
-
 class GPT(nn.Module):
     """The model. Draws its weights from MLX's global generator: call `mx.random.seed` first."""
 
@@ -124,16 +104,12 @@ class GPT(nn.Module):
         self.update(tree_map_with_path(self._initial, self.parameters()))
 
     def _initial(self, path: str, value: mx.array) -> mx.array:
-        c = self.config
-        if path == "wpe.weight" and c.position_init != "normal":
+        if path == "wpe.weight" and self.config.position_init == "waves":
             return waves(*value.shape)
         if value.ndim < 2:
             return value if path.endswith("weight") else mx.zeros_like(value)
-        residual = math.sqrt(2 * c.n_layer) if path.endswith("c_proj.weight") else 1
-        drawn = mx.random.normal(value.shape, scale=INIT_STD / residual)
-        if c.position_init == "near" and path == "h.0.attn.c_attn.weight":
-            drawn[: 2 * c.n_embd] += look_back(c.n_embd, c.n_head)
-        return drawn
+        residual = math.sqrt(2 * self.config.n_layer) if path.endswith("c_proj.weight") else 1
+        return mx.random.normal(value.shape, scale=INIT_STD / residual)
 
     def __call__(self, ids: mx.array, caches=None, positions: mx.array | None = None) -> mx.array:
         """Return logits [B, T, V] for `ids` [B, T] (integers below vocab_size).

@@ -193,16 +193,13 @@ def _forms_of(word: str, world: World) -> tuple[tuple[Form, ...], tuple[float, .
 
 @cache
 def _forms_in(world: World) -> tuple[Form, ...]:
-    """The forms that `world` has subjects for, and with the partners that it holds: those left without are not told."""
-    words = {noun.word for noun in world.nouns()}
+    """The forms with such partners as `world` holds; those that are left without any are not told in it."""
     held = [tuple(world.noun(noun) for noun in form.partners if world.holds(noun)) for form in forms()]
-    told = [
+    return tuple(
         replace(form, partners=partners)
         for form, partners in zip(forms(), held, strict=True)
-        if form.subjects & words and (partners or not form.partners)
-    ]
-    commonest = sorted(told, key=lambda form: -form.weight)[: world.n_forms]
-    return tuple(form for form in told if form in commonest)
+        if partners or not form.partners
+    )
 
 
 @cache

@@ -14,13 +14,11 @@ from .reading import Topic
 
 @dataclass(frozen=True)
 class World:
-    """The nouns of `words`; the `n_forms` commonest forms of topics; the `depth` shortest lines of each role, three
-    times as many to open a story with; the first `phrases` of each sort that a noun has; the first `n_names` of the
-    heroes' names. None is all there are."""
+    """The nouns of `words`; the `depth` shortest lines of each role, three times as many to open a story with; the first
+    `phrases` of each sort that a noun has; the first `n_names` of the heroes' names. None is all there are."""
 
     name: str
     words: frozenset[str] | None = None
-    n_forms: int | None = None
     depth: int | None = None
     phrases: int | None = None
     n_names: int | None = None
@@ -63,4 +61,4 @@ def _cut(noun: Noun, n: int | None) -> Noun:
 
 WHOLE = World("whole")
 WORDS = "cat kitten dog puppy bunny pony cow horse lamb pig hen duck doll kite balloon bubble moon sun star cloud"
-SMALL = World("small", frozenset(WORDS.split()), n_forms=10, depth=4, phrases=1, n_names=4)
+SMALL = World("small", frozenset(WORDS.split()), depth=4, phrases=1, n_names=4)
