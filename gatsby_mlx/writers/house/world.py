@@ -14,8 +14,8 @@ from .reading import Topic
 
 @dataclass(frozen=True)
 class World:
-    """The nouns of `words`; the `depth` shortest lines of each role, three times as many to open a story with; the first
-    `phrases` of each sort that a noun has; the first `n_names` of the heroes' names. None is all there are."""
+    """The nouns of `words`; the `depth` shortest lines of each role, three times as many to open a story with; the
+    first `phrases` of each sort that a noun has; the first `n_names` of the heroes' names. None is all there are."""
 
     name: str
     words: frozenset[str] | None = None
