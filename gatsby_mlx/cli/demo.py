@@ -193,7 +193,7 @@ def write_page(page: Path, topic: str, corpus, run, dial, stories, seconds: floa
 
 def next_steps(folder: Path) -> tuple[tuple[str, str], ...]:
     return (
-        (f'gatsby tell "a piglet and a kite" --green 5 --model {folder}', "a story from the model you just made"),
+        (f'gatsby tell "a pig and a kite" --green 5 --model {folder}', "a story from the model you just made"),
         (f'gatsby tell "a duck who found a star" --all-levels --model {folder}', "five levels side by side"),
         (
             f"gatsby dial --model {folder} --topics {folder.parent / 'topics.txt'} --seeds 6",
