@@ -26,7 +26,7 @@ REFRESH_S = 0.2
     default="house",
     show_default=True,
     help="Who writes: NAME=SHARE,... or a .toml file. Names: four (olmo, ministral, gemma, granite), house, "
-    "house-small, server:URL#MODEL, a repository, a folder.",
+    "house-plain, house-small, server:URL#MODEL, a repository, a folder.",
 )
 @click.option(
     "--n",

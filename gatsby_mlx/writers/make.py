@@ -3,7 +3,7 @@
 from collections.abc import Collection
 
 from gatsby_mlx.writers.base import Writer
-from gatsby_mlx.writers.house import SMALL, WHOLE, World
+from gatsby_mlx.writers.house import PLAIN, SMALL, WHOLE, World
 from gatsby_mlx.writers.specs import ModelSpec, ServerSpec, Spec
 
 
@@ -23,5 +23,7 @@ def make(spec: Spec) -> Writer:
 
 
 def world(specs: Collection[Spec]) -> World:
-    """Return the world that the topics and names of a blend come from: the small one if it is the small house's own."""
-    return SMALL if [spec.name for spec in specs] == ["house-small"] else WHOLE
+    """Return the world that the topics and names of a blend come from: a smaller one if one of those writes alone."""
+    smaller = {"house-plain": PLAIN, "house-small": SMALL}
+    name, *more = (spec.name for spec in specs)
+    return WHOLE if more else smaller.get(name, WHOLE)

@@ -16,7 +16,8 @@ GB = 10**9
 
 @dataclass(frozen=True)
 class HouseSpec:
-    """The house writer: embedded, needs no model. `house-small` has fewer words, for a model that learns in minutes."""
+    """The house writer: embedded, needs no model. `house-plain` has all its nouns and few of its lines, for a model
+    that learns in hours; `house-small` few of either, for one that learns in minutes."""
 
     name: str = "house"
 
@@ -98,14 +99,13 @@ FOUR: dict[str, ModelSpec] = {
     )
 }
 SHARES = {"olmo": 0.3, "ministral": 0.3, "gemma": 0.2, "granite": 0.2}  # the blend of gatsby-nanogpt-2
-KNOWN = (
-    f"four, {', '.join(FOUR)}, house, house-small, server:URL#MODEL, a repository (OWNER/NAME) or a folder with a model"
-)
+HOUSES = ("house", "house-plain", "house-small")
+KNOWN = f"four, {', '.join((*FOUR, *HOUSES))}, server:URL#MODEL, a repository (OWNER/NAME) or a folder with a model"
 
 
 def named(word: str) -> Spec:
     """Return the writer that `word` names; raise UsageError, naming what there is, if it names none."""
-    if word in ("house", "house-small"):
+    if word in HOUSES:
         return HouseSpec(word)
     if word in FOUR:
         return FOUR[word]

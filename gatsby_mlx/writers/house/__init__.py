@@ -7,8 +7,8 @@ True
 
 from .story import MENTIONS, write_story
 from .topics import compose_topics
-from .world import SMALL, WHOLE, World
+from .world import PLAIN, SMALL, WHOLE, World
 
 NAMES: tuple[str, ...] = WHOLE.names
 
-__all__ = ["MENTIONS", "NAMES", "SMALL", "WHOLE", "World", "compose_topics", "write_story"]
+__all__ = ["MENTIONS", "NAMES", "PLAIN", "SMALL", "WHOLE", "World", "compose_topics", "write_story"]

@@ -1,4 +1,4 @@
-"""How much of the house's words and lines its stories draw on: all, or a small world for a small model.
+"""How much of the house's words and lines its stories draw on: all, or a smaller world for a smaller model.
 
 >>> len(SMALL.lines("turn")), len(WHOLE.lines("turn")) == len(sentences.lines("turn"))
 (4, True)
@@ -61,4 +61,5 @@ def _cut(noun: Noun, n: int | None) -> Noun:
 
 WHOLE = World("whole")
 WORDS = "cat kitten dog puppy bunny pony cow horse lamb pig hen duck doll kite balloon bubble moon sun star cloud"
+PLAIN = World("plain", depth=6, phrases=2)
 SMALL = World("small", frozenset(WORDS.split()), depth=4, phrases=1, n_names=4)
