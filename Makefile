@@ -11,11 +11,13 @@ TORCH := $(VENV)/.torch
 demo: $(STAMP)
 	$(BIN)/gatsby demo
 
+# Two processes, a file of tests to each at a time: most tests keep one core busy.
+PYTEST := $(BIN)/pytest -q -n 2 --dist loadfile
 test: $(TOOLS)
-	$(BIN)/pytest -q $(PYTEST_ARGS)
+	$(PYTEST) $(PYTEST_ARGS)
 
 test-all: $(TORCH) lint
-	$(BIN)/pytest -q -m "not network" $(PYTEST_ARGS)
+	$(PYTEST) -m "not network" $(PYTEST_ARGS)
 
 bench: $(TORCH)
 	$(BIN)/gatsby bench all
