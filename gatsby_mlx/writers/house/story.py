@@ -123,6 +123,8 @@ def write_story(topic: str, name: str, level: int, seed: int, world: World = WHO
         story = _draw(make_plan(subject, name, dice, world), beats, level, target, room, dice, world)
         if story:
             return story
+    if world != WHOLE:  # a few topics need more lines than a smaller world has
+        return write_story(topic, name, level, seed)
     raise ValueError(f"no story of the right length about {topic!r}: the topic is too long, say it in fewer words")
 
 
@@ -223,11 +225,11 @@ class Teller:
         self.guest = self.guest or bool(GUEST.search(line))
         return line
 
-    def left_over(self, role: str, lines: tuple[str, ...]) -> list[str]:
-        """The lines to draw from where none of `lines` came up: such as the world leaves out, else any again."""
-        every = [line for line in sentences.lines(role) if _needs(line) <= self.known]
-        others = [line for line in every if line not in lines and line not in self.used]
-        return others or every
+    def left_over(self, role: str, lines: tuple[str, ...]) -> tuple[str, ...]:
+        """The lines to draw from where none of `lines` came up: a few that the world leaves out, else any again."""
+        every = tuple(line for line in sentences.lines(role) if _needs(line) <= self.known)
+        others = tuple(line for line in every if line not in lines and line not in self.used)
+        return self.world.few(others) or every
 
     def slot(self, name: str) -> str:
         """The text of a slot: a word of the plan, or a line of the role of that name; `{T}` is `{t}` with a capital."""

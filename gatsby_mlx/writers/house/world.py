@@ -1,7 +1,7 @@
 """How much of the house's words and lines its stories draw on: all, or a smaller world for a smaller model.
 
 >>> len(SMALL.lines("turn")), len(WHOLE.lines("turn")) == len(sentences.lines("turn"))
-(4, True)
+(2, True)
 """
 
 from dataclasses import dataclass, replace
@@ -28,7 +28,11 @@ class World:
         return tuple(names())[: self.n_names]
 
     def lines(self, role: str) -> tuple[str, ...]:
-        return _shortest(role, self.depth and self.depth * (3 if role.startswith("open_") else 1))
+        return _shortest(sentences.lines(role), self.depth and self.depth * (3 if role.startswith("open_") else 1))
+
+    def few(self, lines: tuple[str, ...]) -> tuple[str, ...]:
+        """Return the shortest of `lines`, twice the `depth`."""
+        return _shortest(lines, self.depth and 2 * self.depth)
 
     def holds(self, noun: Noun) -> bool:
         return self.words is None or noun.word in self.words
@@ -46,11 +50,10 @@ class World:
 
 
 @cache
-def _shortest(role: str, n: int | None) -> tuple[str, ...]:
-    """The `n` shortest lines of a role, in their order; all of them where there are no more."""
-    every = sentences.lines(role)
-    short = sorted(range(len(every)), key=lambda i: len(every[i]))[:n]
-    return tuple(every[i] for i in sorted(short))
+def _shortest(lines: tuple[str, ...], n: int | None) -> tuple[str, ...]:
+    """The `n` shortest lines, in their order; all of them where there are no more."""
+    short = sorted(range(len(lines)), key=lambda i: len(lines[i]))[:n]
+    return tuple(lines[i] for i in sorted(short))
 
 
 @cache
@@ -62,4 +65,4 @@ def _cut(noun: Noun, n: int | None) -> Noun:
 WHOLE = World("whole")
 WORDS = "cat kitten dog puppy bunny pony cow horse lamb pig hen duck doll kite balloon bubble moon sun star cloud"
 PLAIN = World("plain", depth=6, phrases=2)
-SMALL = World("small", frozenset(WORDS.split()), depth=4, phrases=1, n_names=4)
+SMALL = World("small", frozenset(WORDS.split()), depth=2, phrases=1, n_names=4)
