@@ -57,8 +57,8 @@ checkpoint: $(STAMP)
 	$(BIN)/gatsby train --preset small --corpus $(MADE)/corpus --out $(MADE)/run
 	$(BIN)/gatsby write --n 20000 --seed 1926 --out $(MADE)/more
 	$(BIN)/gatsby train --preset tune --from $(MADE)/run --corpus $(MADE)/more --max-chars 5000000 --out $(MADE)/more-run
-	$(BIN)/gatsby write --writer house-plain --n 20000 --seed 1927 --out $(MADE)/plain
-	$(BIN)/gatsby train --preset tune --from $(MADE)/more-run --corpus $(MADE)/plain --max-chars 5000000 --lr 8e-4 \
+	$(BIN)/gatsby write --writer house-plain --n 20000 --seed 1928 --out $(MADE)/plain
+	$(BIN)/gatsby train --preset tune --from $(MADE)/more-run --corpus $(MADE)/plain --max-chars 6600000 --lr 8e-4 \
 		--out $(MADE)/plain-run
 	$(BIN)/gatsby export $(MADE)/plain-run/best-loss --to native --dtype float16 --out $(MADE)/small
 	$(BIN)/gatsby report --model $(MADE)/small --corpus $(MADE)/plain --batch 100 --out $(MADE)/evaluation

@@ -132,15 +132,18 @@ def test_small_house_tells_of_its_own_nouns_and_of_any_topic():
 
 
 def test_plain_house_has_all_nouns_and_fewer_lines():
-    told = {
-        world: [
-            write_story(topic, "Nora", level, 3, world) for topic in compose_topics(60, 3, world) for level in MENTIONS
-        ]
+    assert [noun.word for noun in PLAIN.nouns()] == [noun.word for noun in WHOLE.nouns()]
+    topics = compose_topics(60, 3, PLAIN)
+    told = (
+        [write_story(topic, "Nora", level, 3, world) for topic in topics for level in MENTIONS]
         for world in (WHOLE, PLAIN)
-    }
-    assert PLAIN.nouns() and [noun.word for noun in PLAIN.nouns()] == [noun.word for noun in WHOLE.nouns()]
-    whole, plain = (len({s for story in stories for s in text.sentences(story)}) for stories in told.values())
+    )
+    whole, plain = (len({s for story in stories for s in text.sentences(story)}) for stories in told)
     assert plain < 0.9 * whole
+    known, unknown = nouns()["kitten"], read_topic("a lonely zibbit").nouns[0]
+    assert PLAIN.noun(known).adjectives == known.adjectives[:2]
+    wishes = {wish for noun in nouns().values() if noun.kind == "animal" for wish in PLAIN.noun(noun).wants}
+    assert len(wishes) <= 4 and unknown.kind == "animal" and wishes & set(unknown.wants)  # those of any animal
 
 
 def test_house_lets_one_animal_pass_at_most(stories):

@@ -194,7 +194,7 @@ def _forms_of(word: str, world: World) -> tuple[tuple[Form, ...], tuple[float, .
 @cache
 def _forms_in(world: World) -> tuple[Form, ...]:
     """The forms with such partners as `world` holds; those that are left without any are not told in it."""
-    held = [tuple(world.noun(noun) for noun in form.partners if world.holds(noun)) for form in forms()]
+    held = [tuple(world.in_topic(noun) for noun in form.partners if world.holds(noun)) for form in forms()]
     return tuple(
         replace(form, partners=partners)
         for form, partners in zip(forms(), held, strict=True)

@@ -9,19 +9,22 @@ from functools import cache
 
 from . import sentences
 from .lexicon import Noun, names, nouns
+from .phrases import unknown_noun
 from .reading import Topic
 
 
 @dataclass(frozen=True)
 class World:
     """The nouns of `words`; the `depth` shortest lines of each role, three times as many to open a story with; the
-    first `phrases` of each sort that a noun has; the first `n_names` of the heroes' names. None is all there are."""
+    first `phrases` of each sort that a noun has; the first `n_names` of the heroes' names. None is all there are. With
+    `alike` what a noun does, wants and fears is what an unknown noun of its kind does, which suits them all."""
 
     name: str
     words: frozenset[str] | None = None
     depth: int | None = None
     phrases: int | None = None
     n_names: int | None = None
+    alike: bool = False
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -39,11 +42,15 @@ class World:
 
     def nouns(self) -> tuple[Noun, ...]:
         """Return the nouns that topics are composed of, in the order of the tables."""
-        return tuple(self.noun(noun) for noun in nouns().values() if self.holds(noun))
+        return tuple(self.in_topic(noun) for noun in nouns().values() if self.holds(noun))
+
+    def in_topic(self, noun: Noun) -> Noun:
+        """Return `noun` with the phrases that topics are composed of in this world."""
+        return _cut(noun, self.phrases)
 
     def noun(self, noun: Noun) -> Noun:
-        """Return `noun` with as many phrases as it has in this world."""
-        return _cut(noun, self.phrases)
+        """Return `noun` with the phrases that stories have for it in this world."""
+        return _cut(_alike(noun) if self.alike else noun, self.phrases)
 
     def topic(self, topic: Topic) -> Topic:
         return replace(topic, nouns=tuple(map(self.noun, topic.nouns)))
@@ -62,7 +69,13 @@ def _cut(noun: Noun, n: int | None) -> Noun:
     return replace(noun, **{name: getattr(noun, name)[:n] for name in lists})
 
 
+@cache
+def _alike(noun: Noun) -> Noun:
+    other = noun if noun.kind == "sky" else unknown_noun(noun.word, noun.kind)  # sun and moon are never unknown
+    return replace(noun, **{name: getattr(other, name) for name in ("homes", "does", "use", "wants", "troubles")})
+
+
 WHOLE = World("whole")
 WORDS = "cat kitten dog puppy bunny pony cow horse lamb pig hen duck doll kite balloon bubble moon sun star cloud"
-PLAIN = World("plain", depth=6, phrases=2)
+PLAIN = World("plain", depth=6, phrases=2, alike=True)
 SMALL = World("small", frozenset(WORDS.split()), depth=2, phrases=1, n_names=4)
