@@ -12,6 +12,7 @@ numbers, None and tensors, and a tensor is a description whose bytes are read wh
 
 import pickletools
 import struct
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -244,10 +245,13 @@ def loads(data: bytes, where: str) -> Any:
     if len(data) > MAX_PICKLE_BYTES:
         raise CheckpointError(f"{where} has a pickle of {len(data):,} bytes, and {MAX_PICKLE_BYTES:,} are read", CURE)
     try:
-        return Machine().run(data)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", DeprecationWarning)  # genops of a name with a bad escape: damage as well
+            return Machine().run(data)
     except RefusedError as error:
         raise CheckpointError(f"{where} is refused: its pickle {error}", CURE) from None
-    except (ValueError, UnicodeError, struct.error, OverflowError) as error:  # what genops raises for torn bytes
+    # What genops raises for torn bytes.
+    except (ValueError, UnicodeError, struct.error, OverflowError, DeprecationWarning) as error:
         raise CheckpointError(f"{where} is damaged: its pickle cannot be read ({str(error)[:80]})", CURE) from None
 
 

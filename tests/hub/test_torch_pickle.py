@@ -438,6 +438,11 @@ def test_any_damage_to_a_checkpoint_is_read_or_refused(tmp_path, whole, damages)
     read_all(tmp_path / "c.pt")
 
 
+def test_a_name_with_a_bad_escape_is_damage_and_no_warning():
+    with pytest.raises(CheckpointError, match="is damaged"):
+        torch_pickle.loads(b"\x80\x02c\\ollections\nOrderedDict\n.", "c.pt")
+
+
 @pytest.mark.filterwarnings("ignore:Generating overly large repr")  # of `whole`, which hypothesis now and then prints
 @fuzzed
 @given(st.lists(st.tuples(PLACES, st.integers(0, 255)), min_size=1, max_size=3))
