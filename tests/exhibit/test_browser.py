@@ -380,7 +380,7 @@ def test_reduced_motion_is_kept(told: Served, visit):
 
 
 def test_kiosk_begins_anew_tells_to_an_empty_room_and_keeps_nothing(visit):
-    with serving(storyteller(sharp=3), kiosk=True, idle_s=1, topics=("a cat",)) as served:
+    with serving(storyteller(sharp=3), kiosk=True, idle_s=4, topics=("a cat",)) as served:
         page = visit(served.url)
         expect(page.locator("#attract")).to_be_visible()
         expect(page.locator("#tale mark").first).to_be_visible()
