@@ -147,7 +147,7 @@ PRESETS = {
         # What two CPU cores bring furthest within the demo's minutes (benchmarks/RESULTS.md).
         Preset(
             "pocket",
-            GPTConfig(n_layer=4, n_head=2, n_embd=128, position_init="waves"),
+            GPTConfig(n_layer=2, n_head=2, n_embd=128, position_init="waves"),
             TrainConfig(
                 lr=1e-3,
                 min_lr_ratio=0.02,

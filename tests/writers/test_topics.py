@@ -6,8 +6,9 @@ from importlib import resources
 
 import pytest
 
+from gatsby_mlx.errors import WriterError
 from gatsby_mlx.prime import fold
-from gatsby_mlx.writers.house import grammar, lexicon, topics
+from gatsby_mlx.writers.house import SMALL, grammar, lexicon, topics
 from gatsby_mlx.writers.house.topics import compose_topics, read_topic
 
 N, SEED = 800, 1925
@@ -41,6 +42,12 @@ def test_same_seed_gives_same_topics_and_another_seed_others():
     assert compose_topics(N, SEED) == SHIPPED
     assert compose_topics(50, SEED) == SHIPPED[:50]
     assert len(set(compose_topics(N, 1)) & set(SHIPPED)) < N // 4
+
+
+def test_used_up_forms_are_an_error_with_a_way_out():
+    with pytest.raises(WriterError, match="small world has only about 1,1") as caught:
+        compose_topics(3000, 1, SMALL)
+    assert "--n" in caught.value.cure
 
 
 def test_compose_refuses_a_negative_number():

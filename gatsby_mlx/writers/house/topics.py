@@ -14,6 +14,8 @@ from dataclasses import dataclass, replace
 from functools import cache
 from importlib import resources
 
+from gatsby_mlx.errors import WriterError
+
 from .grammar import Dice, fill, past
 from .lexicon import Noun, nouns
 from .reading import Topic, read_topic
@@ -41,7 +43,7 @@ ON_TOP = frozenset("hill mountain path rock bridge farm beach island dock".split
 HOURS = re.compile(
     r"\b(?:day|night|morning|afternoon|evening|midnight|noon|dawn|dusk|sun(?:rise|set)|bedtime|winter|summer|spring|fall)\b"
 )
-TRIES = 400
+TRIES = 20_000  # in vain, one after the other, and the forms are used up
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ def compose_topics(n: int, seed: int, world: World = WHOLE) -> list[str]:
     """Compose `n` distinct topics, each theme in turn giving a subject; the same seed gives the same topics.
 
     No two share both their form and their nouns. Each is 3 to 66 characters of lower-case ASCII. Raises ValueError
-    for a negative `n` and when the forms are used up.
+    for a negative `n`, WriterError when the forms are used up.
     """
     if n < 0:
         raise ValueError(f"the number of topics must not be negative, got {n}")
@@ -74,9 +76,11 @@ def compose_topics(n: int, seed: int, world: World = WHOLE) -> list[str]:
         made = _compose(decks[order.pop()].draw(), dice, world)
         if made is None or made[0] in topics or made[1] in used:
             failures += 1
-            if failures > TRIES * (n + 1):
-                raise ValueError(f"the forms give no {n} topics, only {len(topics)}")
+            if failures > TRIES:
+                what = f"the house's {world.name} world has only about {len(topics):,} topics, and {n:,} are asked for"
+                raise WriterError(what, "Write fewer stories (--n), or choose a writer with more words: --writer house")
             continue
+        failures = 0
         topics[made[0]] = None
         used.add(made[1])
     return list(topics)
@@ -194,10 +198,11 @@ def _forms_of(word: str, world: World) -> tuple[tuple[Form, ...], tuple[float, .
 @cache
 def _forms_in(world: World) -> tuple[Form, ...]:
     """The forms with such partners as `world` holds; those that are left without any are not told in it."""
-    held = [tuple(world.in_topic(noun) for noun in form.partners if world.holds(noun)) for form in forms()]
+    known = forms()[: world.n_forms]
+    held = [tuple(world.in_topic(noun) for noun in form.partners if world.holds(noun)) for form in known]
     return tuple(
         replace(form, partners=partners)
-        for form, partners in zip(forms(), held, strict=True)
+        for form, partners in zip(known, held, strict=True)
         if partners or not form.partners
     )
 

@@ -16,14 +16,16 @@ from .reading import Topic
 @dataclass(frozen=True)
 class World:
     """The nouns of `words`; the `depth` shortest lines of each role, three times as many to open a story with; the
-    first `phrases` of each sort that a noun has; the first `n_names` of the heroes' names. None is all there are. With
-    `alike` what a noun does, wants and fears is what an unknown noun of its kind does, which suits them all."""
+    first `phrases` of each sort that a noun has; the first `n_names` of the heroes' names; topics of the first `n_forms`
+    forms. None is all there are. With `alike` what a noun does, wants and fears is what an unknown noun of its kind
+    does, which suits them all."""
 
     name: str
     words: frozenset[str] | None = None
     depth: int | None = None
     phrases: int | None = None
     n_names: int | None = None
+    n_forms: int | None = None
     alike: bool = False
 
     @property
@@ -78,4 +80,4 @@ def _alike(noun: Noun) -> Noun:
 WHOLE = World("whole")
 WORDS = "cat kitten dog puppy bunny pony cow horse lamb pig hen duck doll kite balloon bubble moon sun star cloud"
 PLAIN = World("plain", depth=6, phrases=2, alike=True)
-SMALL = World("small", frozenset(WORDS.split()), depth=2, phrases=1, n_names=4)
+SMALL = World("small", frozenset(WORDS.split()), depth=2, phrases=1, n_names=2, n_forms=12)
