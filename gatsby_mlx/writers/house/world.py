@@ -16,9 +16,9 @@ from .reading import Topic
 @dataclass(frozen=True)
 class World:
     """The nouns of `words`; the `depth` shortest lines of each role, three times as many to open a story with; the
-    first `phrases` of each sort that a noun has; the first `n_names` of the heroes' names; topics of the first `n_forms`
-    forms. None is all there are. With `alike` what a noun does, wants and fears is what an unknown noun of its kind
-    does, which suits them all."""
+    first `phrases` of each sort that a noun has; the first `n_names` of the heroes' names; topics of the first
+    `n_forms` forms. None is all there are. With `alike` what a noun does, wants and fears is what an unknown noun of
+    its kind does, which suits them all."""
 
     name: str
     words: frozenset[str] | None = None
