@@ -24,7 +24,7 @@ from gatsby_mlx.training.loop import Run
 from gatsby_mlx.training.record import Evaluation
 
 SEED = 1925
-OTHERS = (99, 100, 101)  # seeds of the stories that sentences are looked up in, 4,000 each
+OTHERS = range(99, 105)  # seeds of the stories that sentences are looked up in
 STORY_SEEDS = 2
 
 
@@ -37,7 +37,7 @@ def main() -> None:
     arguments.add_argument("--batch", type=int, default=preset("pocket").training.batch_chars)
     arguments.add_argument("--temps", default=str(demo.TEMP), help="X,Y,...")
     asked = arguments.parse_args()
-    corpus = load(written(asked.out / "corpus", demo.STORIES, SEED))
+    corpus = load(written(asked.out / "corpus", SEED))
     n_layer, n_head, n_embd = map(int, asked.size.split("/"))
     pocket = preset("pocket")
     model = changed(pocket.model, n_layer=n_layer, n_head=n_head, n_embd=n_embd)
@@ -58,14 +58,14 @@ def main() -> None:
         print("|", " | ".join([*row, str(temp), mentions, f"{dial.spearman:.2f}", f"{own:.3f}", f"{stories:.3f}"]), "|")
 
 
-def written(folder: Path, n: int, seed: int) -> Path:
+def written(folder: Path, seed: int) -> Path:
     if not (folder / "manifest.json").exists():
-        demo.write(WriteConfig(n, seed), folder)
+        demo.write(WriteConfig(demo.STORIES, seed), folder)
     return folder
 
 
 def sentences_of(out: Path) -> set[str]:
-    others = (load(written(out / f"others-{seed}", 4000, seed)) for seed in OTHERS)
+    others = (load(written(out / f"others-{seed}", seed)) for seed in OTHERS)
     return {sentence for corpus in others for d in corpus.documents for sentence in split(d.story)}
 
 
