@@ -147,7 +147,7 @@ def other_topics(corpus, seed: int) -> list[str]:
     from gatsby_mlx.writers.house import SMALL, compose_topics
 
     told = {d.topic for d in corpus.documents}
-    return [topic for topic in compose_topics(3 * DIAL_TOPICS, seed + 1, SMALL) if topic not in told][:DIAL_TOPICS]
+    return [topic for topic in compose_topics(10 * DIAL_TOPICS, seed + 1, SMALL) if topic not in told][:DIAL_TOPICS]
 
 
 def read_dial(run, seed: int, out: Path):
