@@ -339,9 +339,13 @@ def test_line_is_shown_with_its_places_and_a_full_one_is_said(babble: Served, vi
     five = {"topic": "a cat", "green": [1, 2, 3, 4, 5]}
     script = "async body => { (await fetch('/api/tell', {method: 'POST', body: JSON.stringify(body), "
     script += "headers: {'content-type': 'application/json'}})); }"
+    now = "fetch('/api/state').then(a => a.json()).then(s => s.telling * 10 + s.waiting === {})"
     page, other, third = visit(babble.url), visit(babble.url), visit(babble.url)
+    until(page, now.format(0))  # what the test before began may still be stopping
     page.evaluate(script, five)
+    until(page, now.format(50))
     page.evaluate(script, five)
+    until(page, now.format(51))
     tell(other)
     expect(other.locator("#status")).to_have_text("2nd in line. It begins by itself.")
     tell(third)
