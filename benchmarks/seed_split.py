@@ -4,16 +4,18 @@
 
 Trains on the first nine tenths of the characters, on random windows of 512 as the seed does, and prints the loss on
 random windows of the last tenth, with its standard error; leaves curve.json and curve.svg in the run's folder. With
-`--late` the dropout begins only after so many characters: while the text is new it slows learning down. A run that was
-stopped goes on when called again.
+`--late` the dropout begins only after so many characters: while the text is new it slows learning down. With `--flat`
+the rate falls no further after so many characters, and what counts is the mean of the weights after each step since one
+of the evaluations, the one that does best. A run that was stopped goes on when called again.
 """
 
 import argparse
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -22,7 +24,9 @@ from gatsby_mlx.config import GPTConfig, TrainConfig
 from gatsby_mlx.corpus.load import load
 from gatsby_mlx.evaluation.plots import dress, legend, plot, short_count
 from gatsby_mlx.model import checkpoint
+from gatsby_mlx.model.gpt import GPT
 from gatsby_mlx.training.loop import Run
+from gatsby_mlx.training.optimizer import learning_rate
 from gatsby_mlx.training.record import Evaluation, Step, check_out, read_metrics
 from gatsby_mlx.training.rows import WindowRows
 from gatsby_mlx.training.workers import Workers
@@ -41,6 +45,7 @@ RECIPE = TrainConfig(
 )
 PUBLISHED = {8.2: 1.47, 16.4: 0.91, 32.8: 0.687, 49.2: 0.633, 65.5: 0.622}  # the seed's own: M characters, nats
 WINDOWS = 2_000
+STRETCHES = (1, 3)  # evaluations; what is shown along the way
 
 
 def main() -> None:
@@ -53,25 +58,44 @@ def main() -> None:
     arguments.add_argument("--decay", type=float, default=RECIPE.weight_decay)
     arguments.add_argument("--batch", type=int, default=RECIPE.batch_chars)
     arguments.add_argument("--lr", type=float, default=RECIPE.lr)
+    arguments.add_argument("--flat", type=float, default=0, help="characters seen when the rate stops falling")
     asked = arguments.parse_args()
     out, resume = asked.out, (asked.out / "last").exists()
     check_out(out, resume)
     steps = {"batch_chars": asked.batch, "micro_chars": min(asked.batch // 2, RECIPE.micro_chars)}
     recipe = replace(RECIPE, weight_decay=asked.decay, lr=asked.lr, **steps)
     layers, heads, width = map(int, asked.size.split("/"))
-    model = replace(MODEL, n_layer=layers, n_head=heads, n_embd=width)
-    begun = 0.0 if asked.late else asked.dropout
-    if resume:
-        begun = checkpoint.read_json(out / "last" / "state.json")["run"]["dropout"]
-    run = Run(load(asked.corpus), replace(model, dropout=begun), recipe, out, "seed-split")
+    model = replace(MODEL, n_layer=layers, n_head=heads, n_embd=width, dropout=0.0 if asked.late else asked.dropout)
+    if resume:  # it may be past the change
+        begun = checkpoint.read_json(out / "last" / "state.json")["run"]
+        model = replace(model, dropout=begun["dropout"])
+        recipe = replace(recipe, lr=begun["lr"], min_lr_ratio=begun["min_lr_ratio"])
+    run = Run(load(asked.corpus), model, recipe, out, "seed-split")
     if resume:
         run.resume()
     say(f"{run.model.n_params(positions=False):,} parameters as the seed counts them; the seed has 10,652,544")
-    for event in events(run, asked.dropout, asked.late):
-        if isinstance(event, Evaluation):
-            say(f"{event.chars / 1e6:6.2f} M characters  {event.loss:.4f} nats a character on spread windows")
-    mean, error = on_random_windows(run)
-    say(f"best checkpoint: {mean:.4f} +- {error:.4f} nats on {WINDOWS} random windows, {run.progress.chars:,} seen")
+    means = Means(run)
+    for event in events(run, asked.dropout, asked.late, asked.flat):
+        flat = asked.flat and event.chars > asked.flat
+        if isinstance(event, Step):
+            if flat:
+                means.add()
+            continue
+        say(f"{event.chars / 1e6:6.2f} M characters  {event.loss:.4f} nats a character on spread windows")
+        if flat:
+            means.save()
+            told = (f"{n}: {loss:.4f}" for n, loss in means.losses(STRETCHES).items())
+            say(f"{'':20} with the mean of the weights since so many evaluations, {', '.join(told)}")
+    chosen = checkpoint.load(run.best_folder).model.parameters()
+    if asked.flat:
+        losses = means.losses(range(1, len(means.kept()) + 1))
+        length = min(losses, key=losses.__getitem__)
+        say(f"the mean since {length} evaluations does best: {losses[length]:.4f}")
+        chosen = means.mean(length)
+        run.model.update(chosen)
+        checkpoint.save(out / "average", run.model, run.tokenizer, {"averaged_evaluations": length})
+    mean, error = on_random_windows(run, chosen)
+    say(f"what counts: {mean:.4f} +- {error:.4f} nats on {WINDOWS} random windows, {run.progress.chars:,} seen")
     say(f"the seed's published curve, M characters: {PUBLISHED}")
     rows = [row for row in read_metrics(out / "metrics.jsonl") if row["event"] == "eval"]
     curve = [(row["chars"], round(row["loss"], 4)) for row in rows]
@@ -82,21 +106,69 @@ def main() -> None:
     draw(curve, out / "curve.svg")
 
 
-def events(run: Run, dropout: float, late: float) -> Iterator[Step | Evaluation]:
-    """Train `run` to its end, with `dropout` once `late` characters were seen."""
+def events(run: Run, dropout: float, late: float, flat: float) -> Iterator[Step | Evaluation]:
+    """Train `run` to its end, with `dropout` once `late` characters were seen, at one rate once `flat` were."""
     if run.model_config.dropout != dropout:
         yield from run.events(lambda: run.progress.chars >= late)
         run.model_config = replace(run.model_config, dropout=dropout)
+    if flat and run.config.min_lr_ratio != 1:
+        yield from run.events(lambda: run.progress.chars >= flat)
+        run.config = replace(run.config, lr=learning_rate(run.config, run.progress.chars), min_lr_ratio=1.0)
     yield from run.events()
 
 
-def on_random_windows(run: Run) -> tuple[float, float]:
-    """Return the best checkpoint's mean loss over random windows of the held-out text, and its standard error."""
-    model = checkpoint.load(run.best_folder).model
+class Means:
+    """The mean of the weights after each step between two evaluations, kept in the run's folder for each.
+
+    A run that goes on in the middle has the mean of the steps since.
+    """
+
+    def __init__(self, run: Run):
+        self.run, self.folder = run, run.out / "means"
+        self.sums, self.n = None, 0
+
+    def add(self) -> None:
+        import mlx.core as mx  # not before gatsby_mlx, which finds it a fast BLAS
+        from mlx.utils import tree_map
+
+        now = self.run.model.parameters()
+        self.sums = tree_map(mx.add, self.sums, now) if self.n else now
+        self.n += 1
+        mx.eval(self.sums)
+
+    def save(self) -> None:
+        """Keep the mean since the evaluation before, and begin the next."""
+        from mlx.utils import tree_map
+
+        self.folder.mkdir(exist_ok=True)
+        model = GPT(self.run.model_config)
+        model.update(tree_map(lambda p: p / self.n, self.sums))
+        checkpoint.save(self.folder / f"{self.run.progress.chars:09d}", model, self.run.tokenizer, {"steps": self.n})
+        self.n = 0
+
+    def kept(self) -> list[Path]:
+        return sorted(self.folder.iterdir())
+
+    def mean(self, n: int) -> Any:
+        """Return the parameters' mean over the last `n` evaluations' stretches."""
+        from mlx.utils import tree_map
+
+        parts = [checkpoint.load(path).model.parameters() for path in self.kept()[-n:]]
+        return tree_map(lambda *ps: sum(ps) / len(ps), *parts)
+
+    def losses(self, lengths: Iterable[int]) -> dict[int, float]:
+        """Return the loss on spread windows of the mean of each of `lengths` that there is."""
+        with Workers(self.run.model_config) as workers:
+            there, held = [n for n in lengths if n <= len(self.kept())], self.run.validation or []
+            return {n: workers.losses(self.mean(n), held)[0] for n in there}
+
+
+def on_random_windows(run: Run, parameters) -> tuple[float, float]:
+    """Return the mean loss of `parameters` over random windows of the held-out text, and its standard error."""
     block = MODEL.block_size
     rows = WindowRows(run.split.validation_text, run.tokenizer, block, block, seed=7)
     with Workers(run.model_config) as workers:
-        losses = [workers.losses(model.parameters(), [rows.micro_batch(k)])[0] for k in range(WINDOWS)]
+        losses = [workers.losses(parameters, [rows.micro_batch(k)])[0] for k in range(WINDOWS)]
     return float(np.mean(losses)), float(np.std(losses, ddof=1) / math.sqrt(WINDOWS))
 
 
