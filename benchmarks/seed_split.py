@@ -48,7 +48,7 @@ WINDOWS = 2_000
 STRETCHES = (1, 3)  # evaluations; what is shown along the way
 
 
-def main() -> None:
+def options() -> argparse.Namespace:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("corpus", type=Path)
     arguments.add_argument("out", type=Path)
@@ -59,7 +59,11 @@ def main() -> None:
     arguments.add_argument("--batch", type=int, default=RECIPE.batch_chars)
     arguments.add_argument("--lr", type=float, default=RECIPE.lr)
     arguments.add_argument("--flat", type=float, default=0, help="characters seen when the rate stops falling")
-    asked = arguments.parse_args()
+    return arguments.parse_args()
+
+
+def main() -> None:
+    asked = options()
     out, resume = asked.out, (asked.out / "last").exists()
     check_out(out, resume)
     steps = {"batch_chars": asked.batch, "micro_chars": min(asked.batch // 2, RECIPE.micro_chars)}
