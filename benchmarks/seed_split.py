@@ -88,14 +88,15 @@ def main() -> None:
         say(f"{event.chars / 1e6:6.2f} M characters  {event.loss:.4f} nats a character on spread windows")
         if flat:
             means.save()
-            told = (f"{n}: {loss:.4f}" for n, loss in means.losses(STRETCHES).items())
+            told = (f"{n}: {loss:.4f}" for n, loss in means.latest(STRETCHES).items())
             say(f"{'':20} with the mean of the weights since so many evaluations, {', '.join(told)}")
-    chosen = checkpoint.load(run.best_folder).model.parameters()
+    chosen, averaged = checkpoint.load(run.best_folder).model.parameters(), []
     if asked.flat:
-        losses = means.losses(range(1, len(means.kept()) + 1))
+        losses = means.latest(range(1, len(means.kept()) + 1))
         length = min(losses, key=losses.__getitem__)
         say(f"the mean since {length} evaluations does best: {losses[length]:.4f}")
-        chosen = means.mean(length)
+        averaged = [(chars, round(loss, 4)) for chars, loss in means.curve(length)]
+        chosen = means.mean(slice(-length, None))
         run.model.update(chosen)
         checkpoint.save(out / "average", run.model, run.tokenizer, {"averaged_evaluations": length})
     mean, error = on_random_windows(run, chosen)
@@ -104,10 +105,10 @@ def main() -> None:
     rows = [row for row in read_metrics(out / "metrics.jsonl") if row["event"] == "eval"]
     curve = [(row["chars"], round(row["loss"], 4)) for row in rows]
     told = {k: v for k, v in vars(asked).items() if k not in ("corpus", "out")}
-    found = {"parameters": run.model.n_params(positions=False), **told, "curve": curve, "loss": mean}
-    found["standard_error"] = error
+    found = {"parameters": run.model.n_params(positions=False), **told, "curve": curve, "averaged": averaged}
+    found |= {"loss": mean, "standard_error": error}
     files.write_atomic(out / "curve.json", json.dumps(found, indent=1) + "\n")
-    draw(curve, out / "curve.svg")
+    draw(curve, averaged, out / "curve.svg")
 
 
 def events(run: Run, dropout: float, late: float, flat: float) -> Iterator[Step | Evaluation]:
@@ -153,18 +154,27 @@ class Means:
     def kept(self) -> list[Path]:
         return sorted(self.folder.iterdir())
 
-    def mean(self, n: int) -> Any:
-        """Return the parameters' mean over the last `n` evaluations' stretches."""
+    def mean(self, stretches: slice) -> Any:
+        """Return the parameters' mean over some of the `kept` stretches."""
         from mlx.utils import tree_map
 
-        parts = [checkpoint.load(path).model.parameters() for path in self.kept()[-n:]]
+        parts = [checkpoint.load(path).model.parameters() for path in self.kept()[stretches]]
         return tree_map(lambda *ps: sum(ps) / len(ps), *parts)
 
-    def losses(self, lengths: Iterable[int]) -> dict[int, float]:
-        """Return the loss on spread windows of the mean of each of `lengths` that there is."""
+    def latest(self, lengths: Iterable[int]) -> dict[int, float]:
+        """Return the loss on spread windows of the mean over each of `lengths` that there is, up to now."""
+        there = [n for n in lengths if n <= len(self.kept())]
+        return dict(zip(there, self._losses([slice(-n, None) for n in there]), strict=True))
+
+    def curve(self, n: int) -> list[tuple[int, float]]:
+        """Return (characters seen, loss on spread windows) of the mean over `n` stretches, fewer at the beginning."""
+        kept = self.kept()
+        losses = self._losses([slice(max(0, k - n), k) for k in range(1, len(kept) + 1)])
+        return [(int(path.name), loss) for path, loss in zip(kept, losses, strict=True)]
+
+    def _losses(self, spans: list[slice]) -> list[float]:
         with Workers(self.run.model_config) as workers:
-            there, held = [n for n in lengths if n <= len(self.kept())], self.run.validation or []
-            return {n: workers.losses(self.mean(n), held)[0] for n in there}
+            return [workers.losses(self.mean(span), self.run.validation or [])[0] for span in spans]
 
 
 def on_random_windows(run: Run, parameters) -> tuple[float, float]:
@@ -176,7 +186,7 @@ def on_random_windows(run: Run, parameters) -> tuple[float, float]:
     return float(np.mean(losses)), float(np.std(losses, ddof=1) / math.sqrt(WINDOWS))
 
 
-def draw(curve: list[tuple[int, float]], path: Path) -> None:
+def draw(curve: list[tuple[int, float]], averaged: list[tuple[int, float]], path: Path) -> None:
     """Plot our losses over characters seen beside the seed's published ones, both axes logarithmic."""
 
     def paint(axes, c) -> None:
@@ -184,7 +194,14 @@ def draw(curve: list[tuple[int, float]], path: Path) -> None:
         axes.plot(
             *zip(*theirs, strict=True), "s--", color=c.ink, linewidth=1, markersize=4, label="the seed, published"
         )
-        axes.plot(*zip(*curve, strict=True), "o-", color=c.light, linewidth=1.8, markersize=3, label="here")
+        told = "here" if not averaged else "here, the weights of the step"
+        axes.plot(
+            *zip(*curve, strict=True), "o-", color=c.light, linewidth=1 if averaged else 1.8, markersize=3, label=told
+        )
+        if averaged:
+            axes.plot(
+                *zip(*averaged, strict=True), "D-", color=c.light, linewidth=1.8, markersize=3, label="their mean"
+            )
         axes.set_xscale("log")
         axes.set_yscale("log")
         axes.set_yticks([0.6, 0.8, 1, 1.5, 2], ["0.6", "0.8", "1", "1.5", "2"])

@@ -38,7 +38,7 @@ SMALL = preset("small")
 # From nothing, every recipe is `small`'s but for its short rows, which --chars might end before a whole story was seen;
 # from the shipped checkpoint, it has only to learn how these writers write.
 NOTHING = replace(SMALL.training, max_chars=2_600_000, swap=0.0, min_lr_ratio=0.02, dial_topics=0, short_chars=0)
-HOUSE = replace(NOTHING, lr=5e-4)
+HOUSE = replace(NOTHING, lr=5e-4, batch_chars=4_096, micro_chars=2_048)
 
 
 @dataclass(frozen=True)

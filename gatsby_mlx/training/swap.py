@@ -39,14 +39,14 @@ class Swapper:
         self.pool = sorted({w for d in documents for w in self.choices(d)})
 
     def choices(self, document: Document) -> list[str]:
-        """Return the words of the topic that its story says twice, in no other form than the plural's `s`."""
+        """Return the words of the topic that its story says, in no other form than the plural's `s`."""
         told = Counter(w.removesuffix("'s") for w in text.words(document.story.lower()))
         found = []
         for word in dict.fromkeys(text.content_words(document.topic)):
             if not word.isalpha() or len(word) < MIN_LENGTH or word in self.common or word in THE_LIGHT:
                 continue
             forms = [w for w in told if w.startswith(word[:-1])]
-            if {word, word + "s"}.issuperset(forms) and sum(told[w] for w in forms) > 1:
+            if {word, word + "s"}.issuperset(forms) and forms:
                 found.append(word)
         return found
 

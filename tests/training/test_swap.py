@@ -61,6 +61,11 @@ def test_a_place_has_one_text_and_the_share_is_kept(documents):
     assert first != [few.text(d, place + len(documents)) for place, d in enumerate(documents)]
 
 
+def test_every_word_of_the_topic_that_the_story_says_may_be_swapped():
+    one = parse(build("a fox and a drum in the fog", 1) + "The fox had a drum. The fox played.\n\n")
+    assert Swapper(one, share=1.0, seed=1).choices(one[0]) == ["fox", "drum"]
+
+
 def test_common_words_other_forms_and_the_light_are_left_alone():
     story = "A light fell. The pony saw a little light, and the ponies saw the pony, little one."
     one = parse(build("a pony and a little light", 1) + story + "\n\n")

@@ -134,12 +134,17 @@ def test_small_house_tells_of_its_own_nouns_and_of_any_topic():
 def test_plain_house_has_all_nouns_and_fewer_lines():
     assert [noun.word for noun in PLAIN.nouns()] == [noun.word for noun in WHOLE.nouns()]
     topics = compose_topics(60, 3, PLAIN)
-    told = (
+    told = [
         [write_story(topic, "Nora", level, 3, world) for topic in topics for level in MENTIONS]
         for world in (WHOLE, PLAIN)
-    )
+    ]
     whole, plain = (len({s for story in stories for s in text.sentences(story)}) for stories in told)
     assert plain < 0.9 * whole
+    openings, plain_openings = (
+        [text.words(story.partition("Nora")[0].lower()) for story in stories] for stories in told
+    )
+    assert any("she" in before for before in openings)
+    assert not any("she" in before for before in plain_openings)
     known, unknown = nouns()["kitten"], read_topic("a lonely zibbit").nouns[0]
     assert PLAIN.noun(known).adjectives == known.adjectives[:2]
     wishes = {wish for noun in nouns().values() if noun.kind == "animal" for wish in PLAIN.noun(noun).wants}

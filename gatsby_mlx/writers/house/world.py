@@ -4,6 +4,7 @@
 (2, True)
 """
 
+import re
 from dataclasses import dataclass, replace
 from functools import cache
 
@@ -18,7 +19,8 @@ class World:
     """The nouns of `words`; the `depth` shortest lines of each role, three times as many to open a story with; the
     first `phrases` of each sort that a noun has; the first `n_names` of the heroes' names; topics of the first
     `n_forms` forms. None is all there are. With `alike` what a noun does, wants and fears is what an unknown noun of
-    its kind does, which suits them all."""
+    its kind does, which suits them all, and no story opens with a pronoun before the name that it stands for, which a
+    model would have to remember without having chosen."""
 
     name: str
     words: frozenset[str] | None = None
@@ -33,7 +35,12 @@ class World:
         return tuple(names())[: self.n_names]
 
     def lines(self, role: str) -> tuple[str, ...]:
-        return _shortest(sentences.lines(role), self.depth and self.depth * (3 if role.startswith("open_") else 1))
+        own = sentences.lines(role)
+        if not role.startswith("open_"):
+            return _shortest(own, self.depth)
+        if self.alike:
+            own = tuple(line for line in own if not re.search(r"\{(he|him|his)\}.*\{Name\}", line))
+        return _shortest(own, self.depth and 3 * self.depth)
 
     def few(self, lines: tuple[str, ...]) -> tuple[str, ...]:
         """Return the shortest of `lines`, twice the `depth`."""
