@@ -75,6 +75,9 @@ def main() -> None:
         model = replace(model, dropout=begun["dropout"])
         recipe = replace(recipe, lr=begun["lr"], min_lr_ratio=begun["min_lr_ratio"])
     run = Run(load(asked.corpus), model, recipe, out, "seed-split")
+    # the same windows whatever a step's size, so that runs can be compared as they go
+    held = WindowRows(run.split.validation_text, run.tokenizer, MODEL.block_size, RECIPE.micro_chars, recipe.seed)
+    run.validation = held.all()
     if resume:
         run.resume()
     say(f"{run.model.n_params(positions=False):,} parameters as the seed counts them; the seed has 10,652,544")
