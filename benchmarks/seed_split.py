@@ -194,16 +194,14 @@ def draw(curve: list[tuple[int, float]], averaged: list[tuple[int, float]], path
 
     def paint(axes, c) -> None:
         theirs = [(1e6 * x, y) for x, y in PUBLISHED.items()]
-        axes.plot(
-            *zip(*theirs, strict=True), "s--", color=c.ink, linewidth=1, markersize=4, label="the seed, published"
-        )
-        told = "here" if not averaged else "here, the weights of the step"
+        axes.plot(*zip(*theirs, strict=True), "s--", color=c.ink, linewidth=1, markersize=4, label="the seed")
+        told = "here" if not averaged else "here, each step"
         axes.plot(
             *zip(*curve, strict=True), "o-", color=c.light, linewidth=1 if averaged else 1.8, markersize=3, label=told
         )
         if averaged:
             axes.plot(
-                *zip(*averaged, strict=True), "D-", color=c.light, linewidth=1.8, markersize=3, label="their mean"
+                *zip(*averaged, strict=True), "D-", color=c.light, linewidth=1.8, markersize=3, label="here, the mean"
             )
         axes.set_xscale("log")
         axes.set_yscale("log")
@@ -213,7 +211,7 @@ def draw(curve: list[tuple[int, float]], averaged: list[tuple[int, float]], path
         axes.set_xticks(ticks, [short_count(x) for x in ticks])
         axes.set_xticks([], minor=True)
         dress(axes, c, "loss on the seed's split, nats per character", "characters seen")
-        legend(axes, c, "upper right")
+        legend(axes, c, "lower left")
 
     plot("seed-split", paint, "Loss on the seed's split over characters seen, here and as published.", path)
 
