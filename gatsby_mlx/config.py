@@ -115,7 +115,7 @@ PRESETS = {
             GPTConfig(dropout=0.1, position_init="waves"),
             TrainConfig(batch_chars=4_096, micro_chars=2_048, short_chars=800_000),
         ),
-        # What ships: under half of `story`, so that two CPU cores train it in an hour and tell with it at once.
+        # What ships: under half of `story`, so that two CPU cores train it in two hours and tell with it at once.
         Preset(
             "small",
             SMALL,
