@@ -6,7 +6,8 @@ Trains on the first nine tenths of the characters, on random windows of 512 as t
 random windows of the last tenth, with its standard error; leaves curve.json and curve.svg in the run's folder. With
 `--late` the dropout begins only after so many characters: while the text is new it slows learning down. With `--flat`
 the rate falls no further after so many characters, and what counts is the mean of the weights after each step since one
-of the evaluations, the one that does best. A run that was stopped goes on when called again.
+of the evaluations, the one that does best. With `--passes` the windows of a pass cover the text once; the seed
+draws each anew, so that some characters come often and some late. A run that was stopped goes on when called again.
 """
 
 import argparse
@@ -28,7 +29,7 @@ from gatsby_mlx.model.gpt import GPT
 from gatsby_mlx.training.loop import Run
 from gatsby_mlx.training.optimizer import learning_rate
 from gatsby_mlx.training.record import Evaluation, Step, check_out, read_metrics
-from gatsby_mlx.training.rows import WindowRows
+from gatsby_mlx.training.rows import MicroBatch, WindowRows
 from gatsby_mlx.training.workers import Workers
 
 MODEL = GPTConfig(n_layer=6, n_head=4, n_embd=256, block_size=512, position_init="waves")
@@ -58,6 +59,7 @@ def options() -> argparse.Namespace:
     arguments.add_argument("--decay", type=float, default=RECIPE.weight_decay)
     arguments.add_argument("--batch", type=int, default=RECIPE.batch_chars)
     arguments.add_argument("--lr", type=float, default=RECIPE.lr)
+    arguments.add_argument("--passes", action="store_true", help="windows that cover the text once a pass")
     arguments.add_argument("--flat", type=float, default=0, help="characters seen when the rate stops falling")
     return arguments.parse_args()
 
@@ -78,6 +80,8 @@ def main() -> None:
     # the same windows whatever a step's size, so that runs can be compared as they go
     held = WindowRows(run.split.validation_text, run.tokenizer, MODEL.block_size, RECIPE.micro_chars, recipe.seed)
     run.validation = held.all()
+    if asked.passes:
+        run.rows = Passes(run.split.train_text, run.tokenizer, MODEL.block_size, recipe.micro_chars, recipe.seed)
     if resume:
         run.resume()
     say(f"{run.model.n_params(positions=False):,} parameters as the seed counts them; the seed has 10,652,544")
@@ -123,6 +127,24 @@ def events(run: Run, dropout: float, late: float, flat: float) -> Iterator[Step 
         yield from run.events(lambda: run.progress.chars >= flat)
         run.config = replace(run.config, lr=learning_rate(run.config, run.progress.chars), min_lr_ratio=1.0)
     yield from run.events()
+
+
+class Passes(WindowRows):
+    """Windows side by side, in random order; each pass over the text, a ring here, begins at another character."""
+
+    def __init__(self, *args: Any):
+        super().__init__(*args)
+        self.n = len(self.data)
+        self.data = np.resize(self.data, self.n + self.block_size)  # begins again at its end
+
+    def micro_batch(self, k: int) -> MicroBatch:
+        return self._windows(np.array([self._start(k * self.n_rows + row) for row in range(self.n_rows)]))
+
+    def _start(self, place: int) -> int:
+        number, place = divmod(place, self.n // self.block_size)
+        draws = np.random.Generator(np.random.Philox(key=[self.seed, number]))
+        order = draws.permutation(self.n // self.block_size)
+        return (int(draws.integers(self.n)) + self.block_size * int(order[place])) % self.n
 
 
 class Means:
