@@ -61,6 +61,7 @@ def options() -> argparse.Namespace:
     arguments.add_argument("--lr", type=float, default=RECIPE.lr)
     arguments.add_argument("--passes", action="store_true", help="windows that cover the text once a pass")
     arguments.add_argument("--flat", type=float, default=0, help="characters seen when the rate stops falling")
+    arguments.add_argument("--chars", type=int, default=RECIPE.max_chars, help="with --flat a run can go on to more")
     return arguments.parse_args()
 
 
@@ -69,13 +70,13 @@ def main() -> None:
     out, resume = asked.out, (asked.out / "last").exists()
     check_out(out, resume)
     steps = {"batch_chars": asked.batch, "micro_chars": min(asked.batch // 2, RECIPE.micro_chars)}
-    recipe = replace(RECIPE, weight_decay=asked.decay, lr=asked.lr, **steps)
+    recipe = replace(RECIPE, weight_decay=asked.decay, lr=asked.lr, max_chars=asked.chars, **steps)
     layers, heads, width = map(int, asked.size.split("/"))
     model = replace(MODEL, n_layer=layers, n_head=heads, n_embd=width, dropout=0.0 if asked.late else asked.dropout)
     if resume:  # it may be past the change
         begun = checkpoint.read_json(out / "last" / "state.json")["run"]
         model = replace(model, dropout=begun["dropout"])
-        recipe = replace(recipe, lr=begun["lr"], min_lr_ratio=begun["min_lr_ratio"])
+        recipe = replace(recipe, **{key: begun[key] for key in ("lr", "min_lr_ratio", "max_chars")})
     run = Run(load(asked.corpus), model, recipe, out, "seed-split")
     # the same windows whatever a step's size, so that runs can be compared as they go
     held = WindowRows(run.split.validation_text, run.tokenizer, MODEL.block_size, RECIPE.micro_chars, recipe.seed)
@@ -84,6 +85,8 @@ def main() -> None:
         run.rows = Passes(run.split.train_text, run.tokenizer, MODEL.block_size, recipe.micro_chars, recipe.seed)
     if resume:
         run.resume()
+        if recipe.min_lr_ratio == 1:  # the rate does not depend on where it ends
+            run.config = replace(recipe, max_chars=asked.chars)
     say(f"{run.model.n_params(positions=False):,} parameters as the seed counts them; the seed has 10,652,544")
     means = Means(run)
     for event in events(run, asked.dropout, asked.late, asked.flat):
