@@ -49,8 +49,8 @@ $(TORCH): $(TOOLS)
 	$(BIN)/python -c "import torch" 2>/dev/null || $(BIN)/python -m pip install --quiet torch$(addprefix ==,$(TORCH_VERSION))
 	@touch $@
 
-# The checkpoint that ships, from nothing, in some two hours on two quiet cores and a quarter of one to measure it.
-# Stopped, it goes on when called again.
+# A checkpoint from nothing: four hours here, mostly on one core with other work on the second, and a quarter of an hour
+# to measure it. Stopped, it goes on when called again.
 MADE := runs/checkpoint
 checkpoint: $(STAMP)
 	$(BIN)/gatsby write --writer house-plain --n 20000 --seed 1930 --out $(MADE)/corpus
