@@ -138,8 +138,8 @@ PRESETS = {
             TrainConfig(
                 lr=5e-4,
                 max_chars=4_000_000,
-                batch_chars=4_096,
-                micro_chars=2_048,
+                batch_chars=2_048,
+                micro_chars=1_024,
                 swap=0.5,
                 min_lr_ratio=0.02,
                 eval_chars=60_000,

@@ -7,7 +7,7 @@ from typing import Any, Self
 from gatsby_mlx.writers import house
 from gatsby_mlx.writers.base import Draft, StoryJob, TopicJob
 
-VERSION = 2  # raised whenever the same job gives other text
+VERSIONS = {house.WHOLE: 2, house.PLAIN: 3, house.SMALL: 2}  # raised whenever the same job gives other text
 
 
 class HouseWriter:
@@ -17,7 +17,7 @@ class HouseWriter:
 
     def __init__(self, world: house.World = house.WHOLE, name: str = "house"):
         self.world, self.name = world, name
-        self.about: dict[str, Any] = {"kind": "house", "version": VERSION}
+        self.about: dict[str, Any] = {"kind": "house", "version": VERSIONS[world]}
         if world != house.WHOLE:
             self.about["world"] = world.name
         self.source: dict[str, Any] = {}

@@ -145,10 +145,33 @@ def test_plain_house_has_all_nouns_and_fewer_lines():
     )
     assert any("she" in before for before in openings)
     assert not any("she" in before for before in plain_openings)
-    known, unknown = nouns()["kitten"], read_topic("a lonely zibbit").nouns[0]
-    assert PLAIN.noun(known).adjectives == known.adjectives[:2]
-    wishes = {wish for noun in nouns().values() if noun.kind == "animal" for wish in PLAIN.noun(noun).wants}
-    assert len(wishes) <= 4 and unknown.kind == "animal" and wishes & set(unknown.wants)  # those of any animal
+    kitten, unknown = nouns()["kitten"], read_topic("a lonely zibbit").nouns[0]
+    assert PLAIN.noun(kitten).adjectives == kitten.adjectives[:2]
+    wishes = {PLAIN.noun(noun).wants for noun in (*nouns().values(), unknown) if noun.kind != "sky"}
+    assert len(wishes) == 1 and PLAIN.noun(nouns()["moon"]).wants not in wishes
+
+
+@pytest.mark.parametrize("world", [WHOLE, PLAIN], ids=lambda world: world.name)
+def test_house_tells_what_a_visitor_types(world):
+    def told(topic, level=1):
+        return [write_story(topic, "Nora", level, seed, world) for seed in range(12)]
+
+    for story in told("my cat is missing"):
+        assert re.search(r"\b[Mm]y cat is missing\b[.,!?]?", story) and "about my cat is" not in story, story
+        assert re.search(r"[Tt]he cat (?:came back|was safe|went missing)|help the cat", story), story
+    assert all("fish's name" not in story and "the fish a name" not in story for story in told("a fish called bob"))
+    assert all("a dragon" in story.partition(".")[0] for story in told("dragon"))
+    assert all("mom and dad are dancing" in story.lower() for story in told("mom and dad are dancing"))
+    assert any("Mom" in story.replace("Mom and dad", "") for story in told("mom and dad are dancing"))
+    found = " ".join(told("the girl who lost her shoe"))
+    assert "her shoe" in found and "its shoe" not in found
+    assert "mans" not in " ".join(told("an old man and the sea"))
+
+
+def test_only_the_plain_world_has_the_forms_of_visitors():
+    named = re.compile(r" (?:called|named) ")
+    assert any(map(named.search, compose_topics(2_000, 3, PLAIN)))
+    assert not any(map(named.search, compose_topics(2_000, 3)))
 
 
 def test_house_lets_one_animal_pass_at_most(stories):

@@ -30,6 +30,10 @@ NEGLECT = {
     "nobody wanted": "was all alone", "nobody believed in": "was all alone", "everyone forgot": "was forgotten",
     "no one could find": "was lost",
 }  # fmt: skip
+# what a topic says that its noun is, as a trouble
+STATES = {"missing": "went missing", "gone": "went missing", "lost": "got lost"} | {
+    word: f"was {word}" for word in "lonely sad sick tired cold hungry homesick bored grumpy thirsty".split()
+}
 TROUBLED = re.compile(
     r"(lost|forgot|could|would|was|had|fell|got|broke|did|never|missed|stopped|came apart) ?"
     r"|(went (away|missing|out)|ran (away|out))"
@@ -68,7 +72,7 @@ def _remedies() -> tuple[tuple[re.Pattern[str], str, tuple[str, ...]], ...]:
 def own_wish(topic: Topic) -> str:
     """The base phrase that a topic wishes for, '' if it names none: 'wanted a friend' -> 'find a friend'."""
     clause = topic.clause
-    wish = re.match(r"(?:wanted|wished|longed|hoped) (?:(to) )?(.+)", clause)
+    wish = re.match(r"(?:wanted|wished|longed|hoped|wants) (?:(to) )?(.+)", clause)
     if wish:
         return wish[2] if wish[1] else "find " + wish[2].removeprefix("for ")
     learnt = re.search(r"\b(?:learning|learned|trying) to (.+)$", topic.text)
@@ -85,13 +89,15 @@ def own_trouble(topic: Topic) -> str:
     if topic.form == "fear":
         fear = re.search(r"\b(?:afraid|scared) of .+$", topic.text)
         return "was " + fear[0] if fear else ""
-    if topic.clause in NEGLECT:
-        return NEGLECT[topic.clause]
+    clause = re.sub(r"\b(?:his|her|their)\b", "its", topic.clause)
+    clause = re.sub(r"^is (?=afraid|scared)", "was ", clause)
+    if topic.sentence:
+        clause = STATES.get(clause, "")
+    if clause in NEGLECT:
+        return NEGLECT[clause]
     known = {re.sub(r"\{(its?|itself)\}", r"\1", trouble).removeprefix("it ") for trouble in topic.subject.troubles}
-    forgot = topic.clause.startswith("forgot to come")
-    return (
-        topic.clause if topic.clause and not forgot and (topic.clause in known or TROUBLED.match(topic.clause)) else ""
-    )
+    no_trouble = re.match(r"forgot to come|could (?!not\b)", clause)
+    return clause if clause and not no_trouble and (clause in known or TROUBLED.match(clause)) else ""
 
 
 def set_deed(slots: dict[str, str], topic: Topic, star: Noun, hero: bool, voice: Voice, dice: Dice) -> str:

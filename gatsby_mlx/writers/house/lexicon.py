@@ -11,6 +11,7 @@ from importlib import resources
 KINDS = ("animal", "person", "toy", "vehicle", "food", "plant", "weather", "machine", "place", "thing", "sky")
 FIELDS = 7
 PACKAGE = __name__.rpartition(".")[0]
+MEN = ("man", "woman")
 MARKS = {"+": "", "!": "the"}
 
 
@@ -81,9 +82,11 @@ def _noun(fields: list[str], kind: str, theme: str) -> Noun:
 def pluralize(word: str) -> str:
     """The regular plural of a noun; irregular ones are spelled in the tables.
 
-    >>> [pluralize(word) for word in ("dog", "fox", "cherry", "toy", "bush")]
-    ['dogs', 'foxes', 'cherries', 'toys', 'bushes']
+    >>> [pluralize(word) for word in ("dog", "fox", "cherry", "toy", "bush", "strongman")]
+    ['dogs', 'foxes', 'cherries', 'toys', 'bushes', 'strongmen']
     """
+    if word.endswith(MEN):
+        return word[:-2] + "en"
     if word.endswith(("s", "x", "z", "ch", "sh")):
         return word + "es"
     if word.endswith("y") and word[-2:-1] not in "aeiou":

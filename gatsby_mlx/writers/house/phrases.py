@@ -25,12 +25,15 @@ BOUNDARIES = frozenset(
     back like as than about who that which what when where why how if is are was were be been am do does did has
     have had can could will would should must may might not never it he she they we i you me him them us afraid
     scared asleep awake alone nobody somebody everyone everybody someone nothing everything something again home
-    late early all too very so there here named called once then ago full""".split()
+    late early all too very so there here named called once then ago full
+    won't can't isn't aren't don't doesn't cannot couldn't""".split()
 )
 PASTS = frozenset(past for past, _ in IRREGULAR.values()) - frozenset(
     "lost left felt hurt ground hung wet burned bent".split()
 )
-LOOSE = frozenset("dark end top bottom middle way world time first last other others same rest little".split())
+LOOSE = frozenset(
+    "dark end top bottom middle way world time first last other others same rest little toothache headache".split()
+)
 KNOWN_ADJECTIVES = frozenset(
     """little big small tiny old new young lost last first only good bad happy sad red blue yellow purple pink white
     black brown gray golden silver magic lonely hungry tired sleepy brave shy kind funny silly great poor rich long
@@ -184,7 +187,7 @@ def _unknown(run: list[str], determiner: str, start: int, end: int, before: list
 def _is_plural(word: str, determiner: str) -> bool:
     if determiner in NUMBERS:
         return True
-    return determiner not in ("a", "an", "one", "every", "each", "another") and bool(re.search(r"[^sui]s$", word))
+    return determiner not in ("a", "an", "one", "every", "each", "another") and bool(re.search(r"[^sui]s$|men$", word))
 
 
 def _singular(word: str) -> str:
@@ -192,7 +195,7 @@ def _singular(word: str) -> str:
         return word[:-3] + "y"
     if word.endswith(("ches", "shes", "xes", "sses", "zes")):
         return word[:-2]
-    return word.removesuffix("s")
+    return word[:-2] + "an" if word.endswith("men") else word.removesuffix("s")
 
 
 def _kind(word: str, modifiers: list[str], after: list[str]) -> str:

@@ -33,7 +33,7 @@ AT_TIMES = re.compile(
 )
 NO_HELPERS = frozenset("baby,toddler,newborn,twin,friend,best friend,stranger,goldfish,guppy".split(","))
 FITTING = 0.8  # how often advice is made for the deed's kind; else it is such as fits any
-BARE_KIN = frozenset("grandma grandpa granny mommy daddy".split())
+BARE_KIN = frozenset("grandma grandpa granny mommy daddy mom dad mum santa".split())
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,8 @@ def _deed_kinds() -> tuple[tuple[str, re.Pattern[str]], ...]:
 
 def _is_hero(topic: Topic, star: Noun, he: str, dice: Dice) -> bool:
     """Animals and persons are mostly heroes themselves; a child stands in for things and where a pronoun would jar."""
-    if not star.animate or star.article != "a" or topic.matter or topic.form == "owner":
+    named = re.search(r" (?:called|named) \w", topic.text)
+    if not star.animate or star.article != "a" or topic.matter or topic.form == "owner" or named:
         return False
     if gender(star) not in ("it", he) or not re.match(r"(an?|the|one|two|three|four|five) ", topic.text):
         return False
@@ -133,7 +134,8 @@ def _star(slots: dict[str, str], topic: Topic, hero: bool, voice: Voice, dice: D
     """What the topic's noun is like and does; where a child is the hero also what one does with it."""
     star, many = topic.subject, topic.plural and not hero
     word = star.plural if many else star.word
-    slots.update(noun=word, plural=star.plural, t=f"the {word}", stood=STOOD[star.kind], was="were" if many else "was")
+    slots.update(noun=word, plural=star.plural, t=_called_alone(topic.text, word) or f"the {word}")
+    slots.update(stood=STOOD[star.kind], was="were" if many else "was")
     slots.update(it=voice.subject, them=voice.object, its=voice.possessive, itself=voice.reflexive)
     slots["adj"], slots["adj2"] = (dice.sample(star.adjectives, 2) * 2)[:2]
     slots["self"] = star.word if hero else "child"
@@ -166,6 +168,11 @@ def plain_topic(text: str) -> str:
 def _topic(slots: dict[str, str], topic: Topic, star: Noun, hero: bool) -> None:
     """The topic's own phrase, in the slots of the first sentences that it fits."""
     text = topic.text
+    if text == star.word and star.article == "a" and star.theme != "unknown":
+        text = f"a {text}"  # 'dragon' is a topic, too
+    if topic.sentence:
+        slots["topic_said"] = text
+        return
     slots["topic_any"] = text
     if text.split()[0] not in QUESTIONS:
         slots["topic_thing"] = text
@@ -216,9 +223,16 @@ def _company(
 
 def _called(topic: Topic, noun: Noun, his: str) -> str:
     """How the story speaks of a noun of the topic: 'the beetle', but 'Grandpa' and 'her aunt'."""
-    if noun.word in BARE_KIN and re.search(rf"(?<!\ba )(?<!the )(?<!my )\b{noun.word}'s", topic.text):
-        return noun.word.capitalize()
+    if alone := _called_alone(topic.text, noun.word):
+        return alone
     return f"{his} {noun.word}" if f"my {noun.word}" in topic.text else f"the {noun.word}"
+
+
+def _called_alone(text: str, word: str) -> str:
+    """'Grandpa' where a topic says `word` as a name, else ''."""
+    owner = rf"(?<!\ba )(?<!the )(?<!my )\b{word}'s"
+    alone = word in BARE_KIN and re.search(rf"(?:^|\b(?:and|from|for|with|to) ){word}\b|{owner}", text)
+    return word.capitalize() if alone else ""
 
 
 def _describe(slots: dict[str, str], key: str, noun: Noun, called: str, pronoun: str, dice: Dice) -> None:

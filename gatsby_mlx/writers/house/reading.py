@@ -23,13 +23,15 @@ MATTERS = frozenset(
 )
 QUESTIONS = frozenset("what how why where when who".split())
 LINKING = frozenset(
-    "wanted loved met saved built fixed found drew chased followed helped married caught and missed".split()
+    """wanted loved met saved built fixed found drew chased followed helped married caught and missed hated feared
+    liked""".split()
 )
 _TIME = re.compile(
     r"(?:the|a|an|one) (?:\w+ )?(?:day|night|morning|evening|afternoon|summer|winter|week|spring) "
     r"(?=(?:the|a|an|my|our|his|her|their|at|in|on|with|when|that|of|by|near|without|for|every|all|no|two|three|it)\b)"
 )
 _CLAUSE = re.compile(r"(?<= )(?:who|that|which)\b|(?<= )to (?!(?:the|a|an|my|your|our|his|her|their|its)\b)(?=\w)")
+BEING = frozenset("is are was were isn't aren't won't can't will can".split())
 _WORD = re.compile(r"[a-z0-9]+(?:['-][a-z0-9]+)*'?")
 
 
@@ -40,7 +42,8 @@ class Topic:
     `form` is one of single pair doing scene owner wish trouble clause fear event; `modifiers` are the words before the
     subject; `clause` is what follows who, that, which or the subject of an event, '' if nothing; `number` is 'two' in
     'two frogs' or ''; `plural` tells that the subject is named in the plural; `matter` that the topic names a time, a
-    deed or a question ('what the owl heard', 'a trip to the farm') rather than its subject.
+    deed or a question ('what the owl heard', 'a trip to the farm') rather than its subject; `sentence` that it is a
+    whole sentence, with what follows its verb as the `clause` ('my cat is missing').
     """
 
     text: str
@@ -51,6 +54,7 @@ class Topic:
     number: str = ""
     plural: bool = False
     matter: bool = False
+    sentence: bool = False
 
     @property
     def subject(self) -> Noun:
@@ -95,15 +99,24 @@ def _topic(line: str, words: list[str], clause: str, event: bool, phrases: list[
     before, after = words[: first.start], words[first.end : first.end + 1]
     told = first.determiner != "a" and any(word in PASTS or (word.endswith("ed") and word != "named") for word in after)
     deed = any(word == "to" or word.endswith("ing") for word in before)
-    matter = event or owned == "matter" or (not owned and (told or deed))
+    sentence = False
+    if not event and not clause:
+        tail = words[first.end :]
+        verb = next((i for i, word in enumerate(tail) if word in BEING), -1)
+        if verb < 0 and told and first.determiner != "an" and not after[0].endswith("ed"):
+            verb = 0  # 'my dog ate my homework'
+        sentence = verb >= 0
+        clause = " ".join(tail[verb + 1 :]) if sentence else ""
+    matter = event or sentence or owned == "matter" or (not owned and (told or deed))
     form = "event" if event else "owner" if owned else _form(clause, words, phrases)
     chain = tuple({phrase.noun.word: phrase.noun for phrase in phrases}.values())
     number = first.determiner if first.determiner in NUMBERS else ""
-    return Topic(line, form, chain, first.modifiers, clause, number, first.plural or bool(number), matter)
+    plural = first.plural or bool(number)
+    return Topic(line, form, chain, first.modifiers, clause, number, plural, matter, sentence)
 
 
 def _form(clause: str, words: list[str], phrases: list[Phrase]) -> str:
-    if re.match(r"(wanted|wished|longed|hoped)\b", clause):
+    if re.match(r"(wanted|wished|longed|hoped|wants)\b", clause):
         return "wish"
     if re.match(r"(lost|forgot|could|would|was|had|fell|got|broke|did|never|missed)\b", clause):
         return "trouble"

@@ -171,6 +171,8 @@ class Teller:
         mode, name = self.plan.mode, f"light_{role.lower()}" if role.isupper() else role
         if role == "turn" and "advised" not in self.known:
             name = "turn_alone"
+        if role == "open" and "topic_said" in self.plan.slots:
+            name = "open_said"
         if role == "wish":
             name, mode = ("wish", "hero") if self.plan.want == "day" else (self.plan.want, mode)
         by_mode = f"{name}_{mode}"

@@ -7,10 +7,10 @@
 import re
 from dataclasses import dataclass, replace
 from functools import cache
+from importlib import resources
 
 from . import sentences
-from .lexicon import Noun, names, nouns
-from .phrases import unknown_noun
+from .lexicon import Noun, names, nouns, read_table
 from .reading import Topic
 
 
@@ -18,9 +18,9 @@ from .reading import Topic
 class World:
     """The nouns of `words`; the `depth` shortest lines of each role, three times as many to open a story with; the
     first `phrases` of each sort that a noun has; the first `n_names` of the heroes' names; topics of the first
-    `n_forms` forms. None is all there are. With `alike` what a noun does, wants and fears is what an unknown noun of
-    its kind does, which suits them all, and no story opens with a pronoun before the name that it stands for, which a
-    model would have to remember without having chosen."""
+    `n_forms` forms. None is all there are. With `alike` what a noun does, wants and fears suits everything, known or
+    not (anything.txt), so that no story waters a penguin; and no story opens with a pronoun before the name that it
+    stands for, which a model would have to remember without having chosen."""
 
     name: str
     words: frozenset[str] | None = None
@@ -59,7 +59,8 @@ class World:
 
     def noun(self, noun: Noun) -> Noun:
         """Return `noun` with the phrases that stories have for it in this world."""
-        return _cut(_alike(noun) if self.alike else noun, self.phrases)
+        own = _cut(noun, self.phrases)
+        return _alike(own) if self.alike else own
 
     def topic(self, topic: Topic) -> Topic:
         return replace(topic, nouns=tuple(map(self.noun, topic.nouns)))
@@ -80,11 +81,17 @@ def _cut(noun: Noun, n: int | None) -> Noun:
 
 @cache
 def _alike(noun: Noun) -> Noun:
-    other = noun if noun.kind == "sky" else unknown_noun(noun.word, noun.kind)  # sun and moon are never unknown
+    other = noun if noun.kind == "sky" else _anything()  # sun and moon are never unknown
     return replace(noun, **{name: getattr(other, name) for name in ("homes", "does", "use", "wants", "troubles")})
 
 
-WHOLE = World("whole")
+@cache
+def _anything() -> Noun:
+    text = resources.files("gatsby_mlx.writers.house").joinpath("anything.txt").read_text(encoding="utf-8")
+    return read_table(text, "anything.txt")[0]
+
+
+WHOLE = World("whole", n_forms=58)
 WORDS = "cat kitten dog puppy bunny pony cow horse lamb pig hen duck doll kite balloon bubble moon sun star cloud"
 PLAIN = World("plain", depth=6, phrases=2, alike=True)
 SMALL = World("small", frozenset(WORDS.split()), depth=2, phrases=1, n_names=2, n_forms=12)
