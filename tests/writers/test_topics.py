@@ -106,8 +106,8 @@ def test_forms_are_many_and_each_can_be_composed_and_read_back():
             partner = dice.choice(form.partners) if form.partners else None
             slots = topics._slots(form.template, subject, partner, dice)
             if slots and partner != subject:
-                found = read_topic(grammar.fill(form.template, slots.__getitem__, dice).lower()).nouns
-                read_back += found == ((subject, partner) if partner else (subject,))
+                topic = grammar.fill(form.template, slots.__getitem__, dice).lower()
+                read_back += form.reads(topic, (subject, partner) if partner else (subject,))
         assert read_back >= 20, f"{form.name}: only {read_back} of 60 topics were read back as they were meant"
 
 
@@ -147,6 +147,8 @@ def test_reading_never_finds_another_noun_than_was_composed():
         ("my cat is missing", ["cat"], (), "missing"),
         ("mom and dad are dancing", ["mom"], (), "dancing"),
         ("my dog ate my homework", ["dog", "homework"], (), "my homework"),
+        ("saying sorry to my best friend", ["best friend"], (), ""),
+        ("where does the wind go at night", ["wind"], (), "go at night"),
         ("my little brother won't stop singing", ["brother"], ("little",), "stop singing"),
         ("a robot who is afraid of the dark", ["robot"], (), "is afraid of the dark"),
         ("three old strongmen", ["strongman"], ("old",), ""),

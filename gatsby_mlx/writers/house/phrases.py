@@ -32,7 +32,8 @@ PASTS = frozenset(past for past, _ in IRREGULAR.values()) - frozenset(
     "lost left felt hurt ground hung wet burned bent".split()
 )
 LOOSE = frozenset(
-    "dark end top bottom middle way world time first last other others same rest little toothache headache".split()
+    """dark end top bottom middle way world time first last other others same rest little toothache headache care sorry
+    goodbye""".split()
 )
 KNOWN_ADJECTIVES = frozenset(
     """little big small tiny old new young lost last first only good bad happy sad red blue yellow purple pink white

@@ -31,6 +31,7 @@ _TIME = re.compile(
     r"(?=(?:the|a|an|my|our|his|her|their|at|in|on|with|when|that|of|by|near|without|for|every|all|no|two|three|it)\b)"
 )
 _CLAUSE = re.compile(r"(?<= )(?:who|that|which)\b|(?<= )to (?!(?:the|a|an|my|your|our|his|her|their|its)\b)(?=\w)")
+ASKED = re.compile(rf"(?:{'|'.join(sorted(QUESTIONS))}) (?:if|is|are|was|do|does|did|can|can't|could|will|won't)\b")
 BEING = frozenset("is are was were isn't aren't won't can't will can".split())
 _WORD = re.compile(r"[a-z0-9]+(?:['-][a-z0-9]+)*'?")
 
@@ -99,11 +100,11 @@ def _topic(line: str, words: list[str], clause: str, event: bool, phrases: list[
     before, after = words[: first.start], words[first.end : first.end + 1]
     told = first.determiner != "a" and any(word in PASTS or (word.endswith("ed") and word != "named") for word in after)
     deed = any(word == "to" or word.endswith("ing") for word in before)
-    sentence = False
+    sentence = bool(ASKED.match(line))
     if not event and not clause:
         tail = words[first.end :]
         verb = next((i for i, word in enumerate(tail) if word in BEING), -1)
-        if verb < 0 and told and first.determiner != "an" and not after[0].endswith("ed"):
+        if verb < 0 and told and first.determiner != "an" and after[0] != "scared":
             verb = 0  # 'my dog ate my homework'
         sentence = verb >= 0
         clause = " ".join(tail[verb + 1 :]) if sentence else ""

@@ -16,7 +16,7 @@ from importlib import resources
 
 from gatsby_mlx.errors import WriterError
 
-from .grammar import Dice, fill, past
+from .grammar import Dice, fill, ing, past
 from .lexicon import Noun, nouns
 from .reading import Topic, read_topic
 from .world import WHOLE, World
@@ -48,13 +48,22 @@ TRIES = 20_000  # in vain, one after the other, and the forms are used up
 
 @dataclass(frozen=True)
 class Form:
-    """One form of topics: who or what may be its subject and partner, and its words (see forms.txt)."""
+    """One form of topics: who or what may be its subject and partner, and its words (see forms.txt).
+
+    In a `loose` one the reader need not find the partner.
+    """
 
     name: str
     weight: float
     subjects: frozenset[str]
     partners: tuple[Noun, ...]
     template: str
+    loose: bool = False
+
+    def reads(self, topic: str, wanted: tuple[Noun, ...]) -> bool:
+        """Whether `topic` is read back as about the nouns that it was made of; a `loose` one, first of its subject."""
+        found = [noun.word for noun in read_topic(topic).nouns]
+        return found[:1] == [wanted[0].word] if self.loose else found == [noun.word for noun in wanted]
 
 
 def compose_topics(n: int, seed: int, world: World = WHOLE) -> list[str]:
@@ -112,8 +121,7 @@ def _compose(subject: Noun, dice: Dice, world: World) -> tuple[str, tuple[str, .
     if len(HOURS.findall(text)) > 1:
         return None
     wanted = (subject,) if partner is None else (subject, partner)
-    found = [noun.word for noun in read_topic(text).nouns]
-    if not SHORTEST <= len(text) <= LONGEST or found != [noun.word for noun in wanted]:
+    if not SHORTEST <= len(text) <= LONGEST or not form.reads(text, wanted):
         return None
     return text, (form.name, *(noun.word for noun in wanted))
 
@@ -124,14 +132,15 @@ def _slots(template: str, subject: Noun, partner: Noun | None, dice: Dice) -> di
     slots["adj"] = dice.choice(subject.adjectives)
     if partner:
         slots |= _naming(partner, "_p", dice) | {"owner": _owner(partner, dice)}
-    own = {"want": subject.wants, "trouble": subject.troubles, "do": subject.does, "did": subject.does}
+    own = {"want": subject.wants, "trouble": subject.troubles}
+    own |= dict.fromkeys(("do", "did", "doing"), subject.does)
     for name, phrases in own.items():
         if f"{{{name}}}" in template:
             phrase = dice.choice(phrases).removeprefix("{it} ")
             if subject.kind == "person" and re.search(r"\b(its?|itself|his|hers?|him)\b", phrase):
                 return None
             phrase = re.sub(r"\{(its?|itself)\}", r"\1", phrase)
-            slots[name] = past(phrase) if name == "did" else phrase
+            slots[name] = {"did": past, "doing": ing}.get(name, str)(phrase)
     return slots
 
 
@@ -175,7 +184,8 @@ def _form(name: str, weight: str, subjects: str, partners: str, template: str) -
     counted = bool(re.search(r"\{(many|word)\}", template))
     counted_partner = "{many_p}" in template
     open_to = frozenset(noun.word for noun in _pool(subjects, counted))
-    return Form(name, float(weight), open_to, _pool(partners, counted_partner), template)
+    loose = partners.startswith("~")
+    return Form(name, float(weight), open_to, _pool(partners.lstrip("~"), counted_partner), template, loose)
 
 
 def _pool(spec: str, counted: bool) -> tuple[Noun, ...]:
