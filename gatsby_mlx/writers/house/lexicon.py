@@ -11,7 +11,7 @@ from importlib import resources
 KINDS = ("animal", "person", "toy", "vehicle", "food", "plant", "weather", "machine", "place", "thing", "sky")
 FIELDS = 7
 PACKAGE = __name__.rpartition(".")[0]
-MEN = ("man", "woman")
+NO_MEN = frozenset("human german roman shaman caiman talisman ottoman omen specimen abdomen amen stamen".split())
 MARKS = {"+": "", "!": "the"}
 
 
@@ -82,10 +82,10 @@ def _noun(fields: list[str], kind: str, theme: str) -> Noun:
 def pluralize(word: str) -> str:
     """The regular plural of a noun; irregular ones are spelled in the tables.
 
-    >>> [pluralize(word) for word in ("dog", "fox", "cherry", "toy", "bush", "strongman")]
-    ['dogs', 'foxes', 'cherries', 'toys', 'bushes', 'strongmen']
+    >>> [pluralize(word) for word in ("dog", "fox", "cherry", "toy", "bush", "strongman", "human")]
+    ['dogs', 'foxes', 'cherries', 'toys', 'bushes', 'strongmen', 'humans']
     """
-    if word.endswith(MEN):
+    if word.endswith("man") and word not in NO_MEN:
         return word[:-2] + "en"
     if word.endswith(("s", "x", "z", "ch", "sh")):
         return word + "es"

@@ -11,7 +11,7 @@ from functools import cache
 from importlib import resources
 
 from .grammar import IRREGULAR
-from .lexicon import Noun, nouns, pluralize, plurals, read_table
+from .lexicon import NO_MEN, Noun, nouns, pluralize, plurals, read_table
 
 LONGEST_NOUN = 3
 NUMBERS = frozenset("two three four five six seven eight nine ten twelve hundred many several both".split())
@@ -188,7 +188,8 @@ def _unknown(run: list[str], determiner: str, start: int, end: int, before: list
 def _is_plural(word: str, determiner: str) -> bool:
     if determiner in NUMBERS:
         return True
-    return determiner not in ("a", "an", "one", "every", "each", "another") and bool(re.search(r"[^sui]s$|men$", word))
+    many = re.search(r"[^sui]s$", word) or (word.endswith("men") and word not in NO_MEN)
+    return determiner not in ("a", "an", "one", "every", "each", "another") and bool(many)
 
 
 def _singular(word: str) -> str:
