@@ -6,6 +6,7 @@ The best dial is the one that is least off (see `small_dial`) among the evaluati
 so far: thirty stories can be lucky, and a lucky dial on stories that are not yet English is none. Ties go by loss.
 """
 
+import contextlib
 import json
 import math
 import os
@@ -13,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import mlx.core as mx
 import numpy as np
@@ -28,7 +29,7 @@ from gatsby_mlx.model.gpt import GPT, flat
 from gatsby_mlx.tokenizer import CharTokenizer
 from gatsby_mlx.training import optimizer as optimizers
 from gatsby_mlx.training.ranks import Ranks
-from gatsby_mlx.training.record import Evaluation, Progress, Step, plain
+from gatsby_mlx.training.record import Evaluation, Progress, Step, only_writer, open_metrics, plain
 from gatsby_mlx.training.rows import MicroBatch, Split, StoryRows, WindowRows, split
 from gatsby_mlx.training.small_dial import SmallDial
 from gatsby_mlx.training.swap import Swapper
@@ -126,7 +127,6 @@ class Run:
         if self.ranks.first:
             files.recover_folder(self.out / "last")
             files.read_folder(checkpoint.resolve(self.out / "last"), self._resume)
-            self._cut_metrics()
         self.progress = Progress(**self.ranks.told(asdict(self.progress)))
         self.model.update(self.ranks.from_first(self.model.parameters()))
         self.optimizer.state = self.ranks.from_first(self.optimizer.state)
@@ -157,38 +157,35 @@ class Run:
         own = {"corpus": self.corpus.sha256, "start": self.start, **asdict(self.model_config), **asdict(self.config)}
         return json.loads(json.dumps(own))
 
-    def _cut_metrics(self) -> None:
-        """Drop the lines of metrics.jsonl that a killed run wrote after its last checkpoint."""
-        path = self.out / "metrics.jsonl"
-        if path.exists():
-            kept = [line for line in path.read_text().splitlines(keepends=True) if self._is_past(line)]
-            files.write_atomic(path, "".join(kept))
-
-    def _is_past(self, line: str) -> bool:
-        try:
-            return json.loads(line)["step"] <= self.progress.step
-        except (ValueError, KeyError, TypeError):
-            return False
-
     def events(self, should_stop: Callable[[], bool] = lambda: False) -> Iterator[Step | Evaluation]:
         """Train to `max_chars`, yielding each step and evaluation; save and return early when `should_stop()`.
 
         The untrained model is saved first, so that a run killed at any moment can be resumed. Raises TrainingError at
-        a loss or weights that are not finite, before they are saved; OutputError when the disk is full.
+        a loss or weights that are not finite, before they are saved; OutputError when the disk is full, or another
+        process is training into the folder.
         """
         if self.ranks.told(self._identity()) != self._identity():
             raise TrainingError("This process has another corpus or other options than the first one", SAME)
-        if not (self.out / "last").exists():
-            self._save("last")
-        metrics = self.out / "metrics.jsonl" if self.ranks.first else Path(os.devnull)
         with (
-            files.output_errors(str(metrics)),
-            metrics.open("a", buffering=1) as log,
+            self._log() as log,
             Workers(self.model_config, max(1, device.n_workers() // self.ranks.local), self.config.dtype) as workers,
         ):
             for event in self._events(workers, should_stop):
                 log.write(json.dumps(plain(asdict(event))) + "\n")
                 yield event
+
+    @contextlib.contextmanager
+    def _log(self) -> Iterator[TextIO]:
+        if not self.ranks.first:
+            with Path(os.devnull).open("w") as nothing:
+                yield nothing
+            return
+        path = self.out / "metrics.jsonl"
+        with only_writer(self.out), files.output_errors(str(path)):
+            if not (self.out / "last").exists():
+                self._save("last")
+            with open_metrics(path, self.progress.step) as log:
+                yield log
 
     def _events(self, workers: Workers, should_stop: Callable[[], bool]) -> Iterator[Step | Evaluation]:
         p, c = self.progress, self.config

@@ -1,10 +1,14 @@
 """What a run tells of itself and leaves in its folder: events, how far it is, metrics.jsonl."""
 
+import contextlib
+import fcntl
 import json
 import math
+import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from gatsby_mlx import files
 from gatsby_mlx.errors import CheckpointError, OutputError
@@ -79,6 +83,40 @@ def check_out(out: Path, resume: bool) -> None:
             raise CheckpointError(f"{out} holds no run to resume", "Leave --resume out to begin one")
     elif out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise OutputError(f"{out} exists and is not empty", "Choose another --out, or --resume the run in it")
+
+
+@contextlib.contextmanager
+def only_writer(out: Path) -> Iterator[None]:
+    """Hold the run folder `out`, which is made if need be; raise OutputError while another process trains into it.
+
+    The lock is the kernel's, on the folder itself: it goes with the process, and leaves no file behind.
+    """
+    with files.output_errors(str(out)):
+        out.mkdir(parents=True, exist_ok=True)
+        folder = os.open(out, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            told = f"Another gatsby is training into {out}"
+            raise OutputError(told, "Wait for it, or choose another --out") from None
+        yield
+    finally:
+        os.close(folder)
+
+
+def open_metrics(path: Path, step: int) -> TextIO:
+    """Open metrics.jsonl to go on after `step`, without the lines that a killed run wrote after its last checkpoint."""
+
+    def is_past(line: str) -> bool:
+        try:
+            return json.loads(line)["step"] <= step
+        except (ValueError, KeyError, TypeError):
+            return False
+
+    if path.exists():
+        files.write_atomic(path, "".join(filter(is_past, path.read_text("utf-8").splitlines(keepends=True))))
+    return path.open("a", encoding="utf-8", buffering=1)
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

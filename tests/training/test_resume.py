@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -227,5 +228,25 @@ def test_metrics_after_the_checkpoint_are_cut(stopped):
     path = stopped / "metrics.jsonl"
     sound = path.read_text()
     path.write_text(sound + '{"step": 3, "event": "train"}\nnull\n{"step": 4, "eve')
-    run_in(stopped).resume()
+    run = run_in(stopped)
+    run.resume()
+    assert list(run.events(lambda: True)) == []
     assert path.read_text() == sound
+
+
+def test_a_second_process_is_refused_while_the_first_trains(stopped, tmp_path):
+    first = start(STORY, tmp_path / "run")
+    assert first.stdout.readline().split()[0] == "begun"
+    assert first.stdout.readline()  # it is at work
+    first.send_signal(signal.SIGSTOP)
+    before = bits(tmp_path / "run")
+    _, err = (second := start(STORY, tmp_path / "run")).communicate(timeout=300)
+    assert second.returncode == 1
+    assert f"Another gatsby is training into {tmp_path / 'run'}" in err
+    assert bits(tmp_path / "run") == before
+    first.send_signal(signal.SIGCONT)
+    _, err = first.communicate(timeout=300)
+    assert first.returncode == 0, err
+    run = run_in(stopped)  # one that has stopped has let its folder go
+    run.resume()
+    assert len(list(run.events())) > 0
