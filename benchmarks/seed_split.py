@@ -1,6 +1,6 @@
 """The seed's corpus, split and loss: how many characters does this project's recipe need to get where the seed got?
 
-    python benchmarks/seed_split.py PATH/gatsby-2.raw.txt runs/seed-split [--size 6/5/320] [--dropout 0.1 --late 6e6]
+    python benchmarks/seed_split.py PATH/gatsby-2.raw.txt runs/seed-wide --size 6/5/320 --flat 2.5e6 --passes
 
 Trains on the first nine tenths of the characters, on random windows of 512 as the seed does, and prints the loss on
 random windows of the last tenth, with its standard error; leaves curve.json and curve.svg in the run's folder. With
