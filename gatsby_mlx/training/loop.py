@@ -29,7 +29,7 @@ from gatsby_mlx.model.gpt import GPT, flat
 from gatsby_mlx.tokenizer import CharTokenizer
 from gatsby_mlx.training import optimizer as optimizers
 from gatsby_mlx.training.ranks import Ranks
-from gatsby_mlx.training.record import Evaluation, Progress, Step, only_writer, open_metrics, plain
+from gatsby_mlx.training.record import Evaluation, Progress, Step, only_writer, open_metrics, plain, recover_last
 from gatsby_mlx.training.rows import MicroBatch, Split, StoryRows, WindowRows, split
 from gatsby_mlx.training.small_dial import SmallDial
 from gatsby_mlx.training.swap import Swapper
@@ -125,7 +125,7 @@ class Run:
         Among several processes the first one reads it for all; their number may have changed.
         """
         if self.ranks.first:
-            files.recover_folder(self.out / "last")
+            recover_last(self.out)
             files.read_folder(checkpoint.resolve(self.out / "last"), self._resume)
         self.progress = Progress(**self.ranks.told(asdict(self.progress)))
         self.model.update(self.ranks.from_first(self.model.parameters()))

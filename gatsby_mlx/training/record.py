@@ -78,7 +78,7 @@ def plain(row: dict[str, Any]) -> dict[str, Any]:
 def check_out(out: Path, resume: bool) -> None:
     """Refuse a run folder that would mix two runs: raise OutputError if it holds something and `resume` is off."""
     if resume:
-        files.recover_folder(out / "last")
+        recover_last(out)
         if not (out / "last").exists():
             raise CheckpointError(f"{out} holds no run to resume", "Leave --resume out to begin one")
     elif out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -103,6 +103,13 @@ def only_writer(out: Path) -> Iterator[None]:
         yield
     finally:
         os.close(folder)
+
+
+def recover_last(out: Path) -> None:
+    """Heal what a crash left around `last/`; raise OutputError while another process trains into `out`, and saves."""
+    if out.is_dir():
+        with only_writer(out):
+            files.recover_folder(out / "last")
 
 
 def open_metrics(path: Path, step: int) -> TextIO:

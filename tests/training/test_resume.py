@@ -13,7 +13,7 @@ from safetensors.numpy import load_file
 from test_loop import RECIPE, SHAPE, corpus, run_in
 
 from gatsby_mlx.config import TrainConfig
-from gatsby_mlx.errors import CheckpointError
+from gatsby_mlx.errors import CheckpointError, OutputError
 from gatsby_mlx.model import checkpoint
 from gatsby_mlx.training.loop import Run
 from gatsby_mlx.training.record import check_out, read_metrics
@@ -244,6 +244,11 @@ def test_a_second_process_is_refused_while_the_first_trains(stopped, tmp_path):
     assert second.returncode == 1
     assert f"Another gatsby is training into {tmp_path / 'run'}" in err
     assert bits(tmp_path / "run") == before
+    (saving := tmp_path / "run" / ".last.new").mkdir()  # as if it were saving: the second may not take it for a crash's
+    for step in (lambda: check_out(tmp_path / "run", resume=True), run_in(tmp_path / "run").resume):
+        with pytest.raises(OutputError, match="Another gatsby is training"):
+            step()
+    assert saving.exists()
     first.send_signal(signal.SIGCONT)
     _, err = first.communicate(timeout=300)
     assert first.returncode == 0, err
