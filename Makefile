@@ -51,6 +51,8 @@ $(TORCH): $(TOOLS)
 
 # A checkpoint from nothing, in two stages of other stories each: here four hours and an hour and forty minutes, mostly
 # on one core with other work on the second, and a quarter of an hour to measure it. Stopped, it goes on when called again.
+# What ships had earlier forms of the writer before, which only the history has: benchmarks/RESULTS.md tells its stages,
+# and repeats the last of them.
 MADE := runs/checkpoint
 TUNE := --preset tune --from $(MADE)/run/best-loss --lr 8e-4 --max-chars 6000000
 checkpoint: $(STAMP)
