@@ -32,6 +32,7 @@ def test_the_card_holds_the_figures_of_the_evaluation_s_json(folder):
     config, evaluation = (json.loads((folder / f"{n}.json").read_text("utf-8")) for n in ("config", "evaluation"))
     assert (folder / "README.md").read_text("utf-8") == card.render(config, evaluation)
     assert evaluation["model"]["weights"] == config["weights"]["sha256"]
+    assert evaluation["model"]["checkpoint"] == folder.name
 
 
 def test_the_checkpoint_is_no_larger_than_it_may_be(folder):
