@@ -120,8 +120,9 @@ class Run:
         return "loss" if self.validation else "story loss"
 
     def resume(self) -> None:
-        """Take up `last/`: weights, optimiser and place. Raises CheckpointError if it is not of this very run.
+        """Take up `last/`: weights, optimiser and place.
 
+        Raises CheckpointError if it is not of this very run; OutputError while another process trains into the folder.
         Among several processes the first one reads it for all; their number may have changed.
         """
         if self.ranks.first:
