@@ -25,7 +25,8 @@ bench: $(TORCH)
 lint: $(TOOLS)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/pyright
+	$(BIN)/pyright --pythonplatform Linux
+	$(BIN)/pyright --pythonplatform Darwin
 
 format: $(TOOLS)
 	$(BIN)/ruff check --fix .
@@ -49,10 +50,9 @@ $(TORCH): $(TOOLS)
 	$(BIN)/python -c "import torch" 2>/dev/null || $(BIN)/python -m pip install --quiet torch$(addprefix ==,$(TORCH_VERSION))
 	@touch $@
 
-# A checkpoint from nothing, in two stages of other stories each: here four hours and an hour and forty minutes, mostly
-# on one core with other work on the second, and a quarter of an hour to measure it. Stopped, it goes on when called again.
-# What ships had earlier forms of the writer before, which only the history has: benchmarks/RESULTS.md tells its stages,
-# and repeats the last of them.
+# A checkpoint from scratch, in two stages on different stories: four hours, then an hour and forty minutes, mostly on one
+# core beside other work, and a quarter of an hour to measure it. If it is stopped, the same command resumes. The checkpoint
+# that ships had earlier forms of the writer, which are only in the history: docs/results.md has its stages.
 MADE := runs/checkpoint
 TUNE := --preset tune --from $(MADE)/run/best-loss --lr 8e-4 --max-chars 6000000
 checkpoint: $(STAMP)

@@ -1,7 +1,11 @@
-"""Hours for 2,000 stories by each of the four, on paper: weights and cache over memory speed, products over peak speed.
+"""Estimate the hours that each of the four writers needs for 2,000 stories, without running them.
 
-python benchmarks/hours_on_paper.py
+    python benchmarks/hours_on_paper.py
+
+The time is the larger of two: reading weights and cache at the speed of memory, multiplying at the speed of the GPU.
 """
+
+import argparse
 
 from gatsby_mlx.cli.console import table
 from gatsby_mlx.device.memory import PUBLISHED_GB_PER_S
@@ -16,5 +20,11 @@ def hours(name: str, chip: str, batch: int) -> float:
     return STORIES * story_s(name, spec.size_bytes, spec.kv_bytes, speed, batch) / 3600
 
 
-rows = [[name, *(f"{hours(name, chip, batch):.1f}" for chip in MACHINES for batch in BATCHES)] for name in FOUR]
-print(table(["hours", *(f"{chip}, {batch} at once" for chip in MACHINES for batch in BATCHES)], rows))
+def main() -> None:
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
+    rows = [[name, *(f"{hours(name, chip, batch):.1f}" for chip in MACHINES for batch in BATCHES)] for name in FOUR]
+    print(table(["hours", *(f"{chip}, {batch} at once" for chip in MACHINES for batch in BATCHES)], rows))
+
+
+if __name__ == "__main__":
+    main()

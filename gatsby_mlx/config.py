@@ -1,24 +1,27 @@
 """Settings as small frozen values: the model's shape, a training recipe, and the presets that pair them.
 
->>> preset("seed").model.n_head, preset("seed").training.lr
+>>> preset("baseline").model.n_head, preset("baseline").training.lr
 (6, 0.001)
+>>> preset("seed") is preset("baseline")
+True
 """
 
 import math
 from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 from gatsby_mlx.errors import UsageError
 
 DTYPES = ("float32", "bfloat16", "float16")
-TEMP = 0.5  # the temperature of a story when none is named: what ships spells best a little cool
 
 
 @dataclass(frozen=True)
 class GPTConfig:
     """The shape of a GPT. `block_size` is the context in characters; `gelu` is `tanh` or `erf`.
 
-    `position_init` is how the learned position table begins: `normal` as nanoGPT's, or `waves`, sines and cosines of
-    falling frequency, from which a head finds "the character before" once for all positions.
+    `position_init` is how the learned position table is initialized. `normal` is nanoGPT's way. `waves` are sines and
+    cosines of falling frequency: a head can learn "the previous character" for all positions at once.
+    Raises UsageError for values that are not a model.
     """
 
     n_layer: int = 6
@@ -34,8 +37,8 @@ class GPTConfig:
     def __post_init__(self):
         sizes = (self.n_layer, self.n_head, self.n_embd, self.block_size, self.vocab_size)
         if min(sizes) < 1 or self.n_embd % self.n_head:
-            told = f"A model needs sizes of 1 or more and n_embd a multiple of n_head, not {self}"
-            raise UsageError(told, f"Take a preset: {', '.join(PRESETS)}")
+            message = f"A model needs sizes of 1 or more and n_embd a multiple of n_head, not {self}"
+            raise UsageError(message, f"Use a preset: {', '.join(PRESETS)}")
         if self.position_init not in ("normal", "waves"):
             raise UsageError(f"position_init is normal or waves, not {self.position_init!r}")
         if self.gelu not in ("tanh", "erf") or not 0 <= self.dropout < 1:
@@ -44,18 +47,24 @@ class GPTConfig:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """A recipe. Schedules run in characters seen, so a step's size may change without changing the curve.
+    """A training recipe. Schedules count characters seen, so they do not depend on the batch size.
 
-    `rows` is `story` (a row is one document from its first character) or `window` (the seed's random windows);
-    `split` is `topic` or `tail` (the seed's last tenth). `batch_chars` is about how many characters one optimiser step
-    sees, `micro_chars` how many go through the model at once (gradients are accumulated over them), padding included.
-    `optimizer` is `muon` (hidden matrices, at `muon_ratio` times `lr`; AdamW on the rest) or `adamw`. The first
-    `short_chars` characters are seen on rows cut to `short_width`: more steps for the same work while the model learns
-    what stands next to what (sequence length warm-up, Li et al. 2021). In a share `swap` (0 to 1) of the story rows a
-    topic word is swapped for a made-up one, in topic and story alike, which can only be copied. An evaluation reads
-    about `eval_chars` characters of the validation side, the same ones each time, and a dial over `dial_topics` of its
-    topics (0: none). `dtype` is what a step's forward and backward pass compute in; weights, their gradients' sums and
-    the optimiser stay in float32, and so do evaluations.
+    - `rows`: `story` (each sequence is one document from its first character) or `window` (random windows of the text,
+      as the baseline has them).
+    - `split`: `topic` (no topic is on both sides) or `tail` (the last tenth of the text, as the baseline has it).
+    - `optimizer`: `muon` (hidden matrices at `muon_ratio` times `lr`, AdamW for the rest) or `adamw`.
+    - `batch_chars` and `micro_chars`: about how many characters an optimizer step and one forward pass take, padding
+      included. Gradients are accumulated over the forward passes of a step.
+    - `short_chars`, `short_width`: the first `short_chars` characters are in sequences cut to `short_width`, for more
+      steps in the same time while the model learns local patterns (sequence length warm-up, Li et al. 2021).
+    - `swap`: in this share (0 to 1) of story sequences a made-up word replaces a topic word, in topic and story alike,
+      so that the model has to copy it (word substitution).
+    - `eval_chars`, `dial_topics`: a validation reads about `eval_chars` characters, the same ones each time, and
+      measures the dial over `dial_topics` topics (0: no dial).
+    - `dtype`: of a step's forward and backward pass. Weights, accumulated gradients, the optimizer and validations are
+      in float32.
+
+    Raises UsageError for a value out of range.
     """
 
     rows: str = "story"
@@ -100,6 +109,8 @@ class TrainConfig:
 
 @dataclass(frozen=True)
 class Preset:
+    """A model and how to train it, under a name."""
+
     name: str
     model: GPTConfig
     training: TrainConfig
@@ -109,13 +120,13 @@ SMALL = GPTConfig(n_layer=6, n_head=4, n_embd=256, position_init="waves")
 PRESETS = {
     p.name: p
     for p in (
-        # The best that this project knows at the seed's size.
+        # The best recipe at the baseline's size.
         Preset(
             "story",
             GPTConfig(dropout=0.1, position_init="waves"),
             TrainConfig(batch_chars=4_096, micro_chars=2_048, short_chars=800_000),
         ),
-        # What ships: under half of `story`, so that two CPU cores train it in two hours and tell with it at once.
+        # The shipped model: under half the size of `story`. Two CPU cores train it in two hours, and it is fast to run.
         Preset(
             "small",
             SMALL,
@@ -131,7 +142,7 @@ PRESETS = {
                 eval_chars=60_000,
             ),
         ),
-        # To go on from a checkpoint, whose shape it keeps, on stories of another kind: low rates, few passes.
+        # To continue from a checkpoint, in its shape, on other stories: a low learning rate and few passes.
         Preset(
             "tune",
             SMALL,
@@ -145,7 +156,7 @@ PRESETS = {
                 eval_chars=60_000,
             ),
         ),
-        # What two CPU cores bring furthest within the demo's minutes (benchmarks/RESULTS.md).
+        # The model that gets best within the demo's minutes on two CPU cores (docs/results.md).
         Preset(
             "pocket",
             GPTConfig(n_layer=2, n_head=2, n_embd=128, position_init="waves"),
@@ -162,9 +173,9 @@ PRESETS = {
                 dial_topics=2,
             ),
         ),
-        # gatsby-nanogpt-2 as published: nanoGPT's recipe to the letter.
+        # gatsby-nanogpt-2 as published, with nanoGPT's recipe unchanged.
         Preset(
-            "seed",
+            "baseline",
             GPTConfig(block_size=512, dropout=0.2, gelu="erf"),
             TrainConfig(
                 rows="window",
@@ -181,13 +192,24 @@ PRESETS = {
 }
 
 
+ALIASES = {"seed": "baseline"}  # earlier names, which stay valid
+PRESET_NAMES = (*PRESETS, *ALIASES)  # what a preset can be called: the choices of the command line
+
+Config = TypeVar("Config", GPTConfig, TrainConfig)
+
+
 def preset(name: str) -> Preset:
-    """Return the preset called `name`; raise UsageError, naming those there are, if there is none."""
-    if name not in PRESETS:
+    """Return the preset with this name or alias; raise UsageError, with the valid names, if there is none."""
+    known = ALIASES.get(name, name)
+    if known not in PRESETS:
         raise UsageError(f"There is no preset {name!r}", f"Choose one of {', '.join(PRESETS)}")
-    return PRESETS[name]
+    return PRESETS[known]
 
 
-def changed(config, **values):
-    """Return `config` with every value that is not None put in place of its own."""
+def changed(config: Config, **values: Any) -> Config:
+    """Return a copy of `config` with these values; a value of None leaves the field unchanged.
+
+    >>> changed(preset("pocket").training, lr=0.002, seed=None).lr
+    0.002
+    """
     return replace(config, **{k: v for k, v in values.items() if v is not None})

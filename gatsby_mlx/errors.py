@@ -1,32 +1,62 @@
-"""The exception tree. The CLI turns a `GatsbyError` into one line; everything else is a bug and keeps its traceback.
+"""The exception tree. The CLI prints a `GatsbyError` as one line; any other exception is a bug and has a traceback.
 
-GatsbyError            exit 1: what happened, why, and the command that mends it
+GatsbyError            exit 1: what happened, why, and the command that fixes it
   UsageError           exit 2: a value outside its range
-    TopicError         exit 2: a topic that cannot stand in a prime
+    TopicError         exit 2: a topic that cannot be in a prime
   CorpusError          exit 1: a corpus file or manifest that cannot be read
   CheckpointError      exit 1: a checkpoint folder that cannot be used
-  HubError             exit 1: the hub does not have it, does not open it, or cannot be reached
+  WriterError          exit 1: a model or server that cannot write stories
+  TrainingError        exit 1: a run that cannot continue (non-finite loss, too little data)
+  RanksError           exit 1: processes under mlx.launch that cannot connect, or one that is lost
   OutputError          exit 1: an output folder or disk that cannot be written
-  TrainingError        exit 1: a run that cannot go on (non-finite loss, too little data)
-  ExhibitError         exit 1: a page that cannot be served (port in use, address not of this machine)
+  HubError             exit 1: the hub does not have it, does not give access, or cannot be reached
+  ExhibitError         exit 1: a page that cannot be served (port in use, another machine's address)
+  BenchError           exit 1: a benchmark that cannot measure (no PyTorch, no memory, a peer that died)
+    ParityError        exit 1: MLX and PyTorch do not compute the same results
 """
+
+import re
+
+
+def without_passwords(text: str) -> str:
+    """Return `text` with the name and the password of every address in it hidden.
+
+    >>> without_passwords("http://me:secret@localhost:1234#gemma")
+    'http://USER:PASSWORD@localhost:1234#gemma'
+    """
+    return re.sub(r"(?<=://)[^\s/?#]*@", "USER:PASSWORD@", text)
+
+
+def foreign_words(text: object, limit: int = 200) -> str:
+    """Return what another program said as one printable line of at most `limit` characters, without passwords.
+
+    >>> foreign_words("Out of memory.\\n\\x1b[31mhelp")
+    'Out of memory. [31mhelp'
+    """
+    line = " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())
+    line = without_passwords(line).rstrip(".")
+    return line if len(line) <= limit else line[: limit - 3] + "..."
 
 
 class GatsbyError(Exception):
-    """A mistake or a state of the world that a person can mend.
+    """An error that the user can fix.
 
-    `str(error)` is one sentence of what and why; `cure` is a command or an action, shown after it.
+    `str(error)` is one sentence: what happened and why. `hint` is a command or an action that helps; it is shown after
+    the sentence.
+
+    >>> UsageError("There is no preset 'huge'", "Choose one of story, small").line()
+    "There is no preset 'huge'. Choose one of story, small"
     """
 
     exit_code = 1
 
-    def __init__(self, message: str, cure: str = ""):
+    def __init__(self, message: str, hint: str = ""):
         super().__init__(message)
-        self.cure = cure
+        self.hint = hint
 
     def line(self) -> str:
-        """Return message and cure as the one line that a person reads."""
-        text = f"{self}. {self.cure}" if self.cure else str(self)
+        """Return message and hint as one line."""
+        text = f"{self}. {self.hint}" if self.hint else str(self)
         return " ".join(text.split())
 
 
@@ -46,11 +76,7 @@ class CheckpointError(GatsbyError):
     pass
 
 
-class HubError(GatsbyError):
-    pass
-
-
-class OutputError(GatsbyError):
+class WriterError(GatsbyError):
     pass
 
 
@@ -58,9 +84,25 @@ class TrainingError(GatsbyError):
     pass
 
 
+class RanksError(GatsbyError):
+    pass
+
+
+class OutputError(GatsbyError):
+    pass
+
+
+class HubError(GatsbyError):
+    pass
+
+
 class ExhibitError(GatsbyError):
     pass
 
 
-class WriterError(GatsbyError):
+class BenchError(GatsbyError):
+    pass
+
+
+class ParityError(BenchError):
     pass

@@ -1,28 +1,30 @@
-"""Files and folders that are either old or new, never torn: sync, rename, and heal what a crash left.
+"""Write files and folders so that a reader sees the old version or the new one, never a mix, even after a crash.
 
-Layout beside a published folder `final` (all names begin with a dot, so that listings skip them):
+While a folder `final` is being replaced, these folders can be beside it. Their names begin with a dot, so that listings
+skip them:
 
-    final              what readers read: always whole
-    .final.new         being written (`staging_folder`), worth nothing until published
-    .final.old         the displaced one, whole: only between the two renames of the fallback
-    .final.dead        the displaced one, being deleted
+    final              what readers read: always complete
+    .final.new         the new version while it is written (`staging_folder`); useless until it is published
+    .final.old         the old version, complete; exists only between the two renames of the fallback
+    .final.dead        the old version while it is deleted
 
-`publish_folder(tmp, final)` and what a kill -9 (or, since each step is synced, a power cut) leaves at each point:
+`publish_folder(tmp, final)` takes these steps. A kill -9 leaves the following, and so does a power cut, since each step
+is synced:
 
-    1. sync every file and folder under tmp       killed here: final is the old one (or absent); tmp lies about
-    2. final absent: rename tmp to final          one rename: absent before it, whole after it
-       final present: swap the two names          one step (Linux: renameat2, RENAME_EXCHANGE; macOS: renamex_np,
-                                                  RENAME_SWAP): old before, new after; then tmp holds the old one
-       where the file system cannot swap:
-         2a. rename final to .final.old           killed after it: final is ABSENT, .final.old is the old one, whole;
-         2b. rename tmp to final                  `recover_folder` puts it back. Killed after 2b: final is the new one
-    3. sync the folder that holds the names       killed before it: as before or after step 2, never between
-    4. rename the old one to .final.dead          killed around here: final is the new one; the old one lies about
-    5. delete .final.dead                         killed here: final is the new one; .final.dead lies about in part
+    1. sync every file and folder under tmp       killed here: final is the old version (or absent); tmp is left over
+    2. final absent: rename tmp to final          one rename: absent before it, complete after it
+       final present: exchange the two names      one step (Linux: renameat2, RENAME_EXCHANGE; macOS: renamex_np,
+                                                  RENAME_SWAP): old before, new after; tmp is then the old version
+       if the file system cannot exchange names:
+         2a. rename final to .final.old           killed after it: final is ABSENT and .final.old is the old version;
+         2b. rename tmp to final                  `recover_folder` restores it. Killed after 2b: final is the new one
+    3. sync the parent folder                     killed before it: as before or after step 2, never between
+    4. rename the old version to .final.dead      killed around here: final is new; the old version is left over
+    5. delete .final.dead                         killed here: final is new; a part of .final.dead is left over
 
-`recover_folder(final)` heals 2a and deletes what lies about under the three names. One process writes a `final` at a
-time; any number read it. A reader that opens several files by path can meet a swap between two of them: `read_folder`
-reads again when that happened.
+`recover_folder(final)` repairs 2a and deletes the leftovers under the three names. Only one process may write a `final`
+at a time; any number may read it. A reader that opens several files by path can be interrupted by an exchange between
+two of them: `read_folder` then reads again.
 """
 
 import contextlib
@@ -45,7 +47,7 @@ from gatsby_mlx.errors import OutputError
 
 T = TypeVar("T")
 
-CURES = {
+HINTS = {
     errno.ENOSPC: "Free some space on that disk, or choose another folder",
     errno.EDQUOT: "Free some of your quota, or choose another folder",
     errno.EACCES: "Choose a folder that you may write to",
@@ -59,20 +61,21 @@ CURES = {
 }
 EXCHANGE_UNSUPPORTED = (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EPERM)
 READ_TRIES = 20
-NAME_BYTES = 180  # of a file's name kept in its temporary name: the usual limit is 255
+NAME_BYTES = 180  # how much of a file's name its temporary name keeps: the usual limit is 255
 
 
 def sync_file(fd: int) -> None:
-    """Bring an open file or folder to the disk: F_FULLFSYNC on macOS (fsync stops at the drive's cache), else fsync.
+    """Flush an open file or folder to the disk: F_FULLFSYNC on macOS (fsync stops at the drive's cache), else fsync.
 
-    Raises OSError (ENOSPC and EIO can appear only here). A file system that cannot sync folders is let pass.
+    Does nothing for a folder on a file system that cannot sync folders. Raises OSError; ENOSPC and EIO may be reported
+    only here.
     """
     if sys.platform == "darwin":
         try:
             fcntl.fcntl(fd, getattr(fcntl, "F_FULLFSYNC", 51))
             return
         except OSError as error:
-            if error.errno not in (errno.ENOTSUP, errno.EINVAL, errno.ENOTTY):  # a network disk: fsync is what there is
+            if error.errno not in (errno.ENOTSUP, errno.EINVAL, errno.ENOTTY):  # a network disk: only fsync works
                 raise
     try:
         os.fsync(fd)
@@ -82,7 +85,7 @@ def sync_file(fd: int) -> None:
 
 
 def sync_path(path: str | os.PathLike) -> None:
-    """Sync a file or a folder by its path; a folder's own entries, not what lies in it. Raises OSError."""
+    """Sync a file or a folder by its path; of a folder its entries, not the content of its files. Raises OSError."""
     fd = os.open(path, os.O_RDONLY)
     try:
         sync_file(fd)
@@ -92,19 +95,19 @@ def sync_path(path: str | os.PathLike) -> None:
 
 @contextlib.contextmanager
 def output_errors(what: str) -> Iterator[None]:
-    """Turn an OSError inside the block into an OutputError: "cannot write WHAT: reason", with a cure."""
+    """Turn an OSError inside the block into an OutputError: "cannot write WHAT: reason", with a hint."""
     try:
         yield
     except OSError as error:
-        cure = CURES.get(error.errno or 0, "Check the folder and the disk")
-        raise OutputError(f"cannot write {what}: {error.strerror or error}", cure) from error
+        hint = HINTS.get(error.errno or 0, "Check the folder and the disk")
+        raise OutputError(f"cannot write {what}: {error.strerror or error}", hint) from error
 
 
 def write_atomic(path: str | os.PathLike, data: bytes | str) -> None:
-    """Write a file so that a reader, a crash or a full disk finds the old content or the new, never a part.
+    """Write a file so that it has the old content or the new, never a part, even after a crash or on a full disk.
 
-    Text is written as UTF-8, newlines as they are. The mode of an existing file is kept, and a link is written through.
-    Nothing is left behind on failure; a kill -9 can leave `.NAME.*.tmp` beside the file, which is safe to delete.
+    Text is written as UTF-8, with newlines unchanged. The mode of an existing file is kept, and a link is followed. A
+    failure leaves nothing behind. A kill -9 can leave `.NAME.*.tmp` beside the file, which is safe to delete.
     Raises OutputError.
     """
     final = Path(os.path.realpath(path))
@@ -126,22 +129,32 @@ def write_atomic(path: str | os.PathLike, data: bytes | str) -> None:
         sync_path(final.parent)
 
 
+def check_free(out: Path, hint: str = "Choose another folder with --out, or remove it first") -> None:
+    """Raise OutputError, with `hint`, unless `out` does not exist or is an empty folder."""
+    if out.is_dir() and not any(out.iterdir()):
+        return
+    if out.exists() or out.is_symlink():
+        raise OutputError(f"{out} exists and is {'not empty' if out.is_dir() else 'not a folder'}", hint)
+
+
 def sha256(path: str | os.PathLike) -> str:
-    """Return the sha256 of a file's bytes, in hexadecimal. Raises OSError."""
+    """Return the sha256 of a file in hexadecimal. Raises OSError."""
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _short(name: str) -> str:
+    """Return the first NAME_BYTES bytes of a name."""
     return os.fsdecode(os.fsencode(name)[:NAME_BYTES])
 
 
 def _beside(final: Path, suffix: str) -> Path:
+    """Return the path of `.final.SUFFIX` in the same folder."""
     return final.with_name(f".{final.name}.{suffix}")
 
 
 def staging_folder(final: str | os.PathLike) -> Path:
-    """Create and return `.final.new`, empty, for `publish_folder`; what lay there is deleted. Raises OutputError."""
+    """Create an empty `.final.new` for `publish_folder`, delete an earlier one, return the path. Raises OutputError."""
     final = Path(os.path.realpath(final))
     with output_errors(str(final)):
         recover_folder(final)
@@ -151,27 +164,27 @@ def staging_folder(final: str | os.PathLike) -> Path:
 
 
 def publish_folder(tmp: str | os.PathLike, final: str | os.PathLike) -> None:
-    """Put the folder `tmp` in the place of `final` as a whole; see the top of this module for what a crash leaves.
+    """Replace the folder `final` with the folder `tmp` in one step; see the top of this module for the crashes.
 
-    Both lie on one file system. On failure `final` is what it was, and `tmp` is the caller's to delete.
-    Raises OutputError: a full disk (the old folder survives), a file in the way, two file systems.
+    Both have to be on one file system. On failure `final` is unchanged, and the caller has to delete `tmp`.
+    Raises OutputError for a full disk (the old folder survives), a file in the way, and two file systems.
     """
     tmp, final = Path(tmp), Path(os.path.realpath(final))
     with output_errors(str(final)):
         if not tmp.is_dir():
-            raise NotADirectoryError(errno.ENOTDIR, f"{tmp} is no folder")
+            raise NotADirectoryError(errno.ENOTDIR, f"{tmp} is not a folder")
         if final.exists() and not final.is_dir():
             raise NotADirectoryError(errno.ENOTDIR, "a file is in the way")
         sync_tree(tmp)
-        displaced = _take_place(tmp, final)
+        displaced = _swap_in(tmp, final)
         sync_path(final.parent)
-    # The new folder is published: what fails from here on only leaves something to delete.
+    # The new folder is published now. A failure from here on only leaves something to delete.
     with contextlib.suppress(OSError):
         _delete(displaced, final)
 
 
 def sync_tree(folder: Path) -> None:
-    """Sync every file under a folder, then every folder from the innermost outwards. Raises OSError."""
+    """Sync every file under a folder, and every folder, the innermost first. Raises OSError."""
     for root, _, names in os.walk(folder, topdown=False, onerror=_raise):
         for name in names:
             path = os.path.join(root, name)
@@ -184,15 +197,15 @@ def _raise(error: OSError) -> None:
     raise error
 
 
-def _take_place(tmp: Path, final: Path) -> Path | None:
-    """Give `tmp` the name `final`; return where the displaced folder lies now, or None when there was none."""
+def _swap_in(tmp: Path, final: Path) -> Path | None:
+    """Give `tmp` the name `final`; return the new path of the old folder, or None if there was none."""
     if not final.exists():
         os.rename(tmp, final)
         return None
     if exchange(tmp, final):
         return tmp
     old = _beside(final, "old")
-    if old.exists():  # left by a crash, and final exists: it has been displaced for good
+    if old.exists():  # left by a crash after `final` was replaced
         _delete(old, final)
     os.rename(final, old)
     try:
@@ -204,7 +217,7 @@ def _take_place(tmp: Path, final: Path) -> Path | None:
 
 
 def _delete(folder: Path | None, final: Path) -> None:
-    """Delete a displaced folder under the name `.final.dead`, so that no half-deleted folder has another name."""
+    """Delete an old folder under the name `.final.dead`, so that no half-deleted folder has another name."""
     dead = _beside(final, "dead")
     if dead.exists():
         shutil.rmtree(dead)
@@ -214,9 +227,9 @@ def _delete(folder: Path | None, final: Path) -> None:
 
 
 def recover_folder(final: str | os.PathLike) -> bool:
-    """Heal what a crash left around `final`; return whether there was anything. Call it before writing, not while.
+    """Repair what a crash left beside `final`; return whether there was anything. Call it before writing, not during.
 
-    `.final.old` goes back into the place of a missing `final`; else it, `.final.new` and `.final.dead` are deleted.
+    If `final` is missing, `.final.old` becomes `final` again. Everything else beside it is deleted.
     Raises OutputError.
     """
     final = Path(os.path.realpath(final))
@@ -233,10 +246,11 @@ def recover_folder(final: str | os.PathLike) -> bool:
 
 
 def read_folder(final: str | os.PathLike, read: Callable[[Path], T]) -> T:
-    """Return `read(final)`, done again when the folder was swapped meanwhile, so that it never mixes two versions.
+    """Return `read(final)`, repeated if the folder was replaced meanwhile, so that the result never mixes two versions.
 
-    `read` must have read all it needs when it returns (evaluate what MLX loads lazily). Its own exception passes
-    through when no swap explains it. Raises FileNotFoundError when there is no folder for 0.2 s.
+    `read` must have read all that it needs when it returns (evaluate what MLX loads lazily). An exception in `read` is
+    passed on unless the folder was replaced meanwhile. Raises FileNotFoundError if there is no folder for 0.2 s, and
+    OutputError if the folder is replaced again and again.
     """
     final = Path(final)
     for attempt in range(READ_TRIES):
@@ -246,39 +260,41 @@ def read_folder(final: str | os.PathLike, read: Callable[[Path], T]) -> T:
             time.sleep(0.01)
             continue
         try:
-            found = read(final)
+            result = read(final)
         except Exception:
             if last or _identity(final) == before:
                 raise
             continue
         if _identity(final) == before:
-            return found
+            return result
     raise OutputError(f"{final} is replaced faster than it can be read", "Stop the run that writes it")
 
 
 def _identity(folder: Path) -> tuple[int, int, int] | None:
+    """Return what changes when a folder is replaced, or None if there is no folder."""
     try:
-        found = os.stat(folder)
+        status = os.stat(folder)
     except FileNotFoundError:
         return None
-    return found.st_dev, found.st_ino, found.st_ctime_ns
+    return status.st_dev, status.st_ino, status.st_ctime_ns
 
 
 def exchange(a: Path, b: Path) -> bool:
-    """Swap two names in one step; False, with nothing changed, where system or file system cannot. Raises OSError.
+    """Exchange the names of two files or folders in one step; return whether the system and the file system can.
 
-    Linux: renameat2(2), flag RENAME_EXCHANGE. macOS: renamex_np(2), flag RENAME_SWAP (from its manual page; not run).
+    False means that nothing has changed. Linux: renameat2(2) with RENAME_EXCHANGE. macOS: renamex_np(2) with
+    RENAME_SWAP, as in its manual page (not run). Raises OSError.
     """
     libc = ctypes.CDLL(None, use_errno=True)
     first, second = os.fsencode(a), os.fsencode(b)
-    here, swap = ctypes.c_int(-100), ctypes.c_uint(2)  # AT_FDCWD; the flag is 2 on both systems
+    cwd, flag = ctypes.c_int(-100), ctypes.c_uint(2)  # AT_FDCWD; the flag is 2 on both systems
     if sys.platform == "darwin" and hasattr(libc, "renamex_np"):
-        failed = libc.renamex_np(first, second, swap)
+        failed = libc.renamex_np(first, second, flag)
     elif sys.platform == "linux" and hasattr(libc, "renameat2"):  # glibc 2.28
-        failed = libc.renameat2(here, first, here, second, swap)
+        failed = libc.renameat2(cwd, first, cwd, second, flag)
     elif sys.platform == "linux" and platform.machine() in ("x86_64", "aarch64"):
         number = {"x86_64": 316, "aarch64": 276}[platform.machine()]
-        failed = libc.syscall(ctypes.c_long(number), here, first, here, second, swap)
+        failed = libc.syscall(ctypes.c_long(number), cwd, first, cwd, second, flag)
     else:
         return False
     if not failed:

@@ -1,4 +1,4 @@
-"""What ships with the package: the house corpus and the trained checkpoints, in a checkout and in a wheel alike."""
+"""The files that ship with the package, in a checkout or in a wheel: the house corpus and the trained checkpoints."""
 
 from pathlib import Path
 
@@ -12,10 +12,11 @@ def folder(name: str) -> Path:
 
 
 def corpus() -> Path:
+    """Return the folder of the shipped corpus."""
     return folder("corpus")
 
 
 def checkpoint() -> Path | None:
-    """Return the shipped checkpoint that `tell` falls back on, or None where none ships."""
-    found = sorted(p.parent for p in folder("checkpoints").glob("*/config.json"))
-    return found[0] if found else None
+    """Return the folder of the shipped checkpoint, the default of `tell`, or None if there is none."""
+    folders = sorted(path.parent for path in folder("checkpoints").glob("*/config.json"))
+    return folders[0] if folders else None

@@ -1,4 +1,4 @@
-"""One character, one id: the vocabulary of a model, stored in Hugging Face's tokenizer.json.
+"""A character-level tokenizer: one id for each character, stored as Hugging Face's tokenizer.json.
 
 >>> t = CharTokenizer("\\n [ab")
 >>> t.encode("ab b"), t.decode([3, 4]), t.end_id
@@ -10,17 +10,20 @@ from collections.abc import Iterable
 from functools import cached_property
 
 from gatsby_mlx.errors import CheckpointError, GatsbyError
-from gatsby_mlx.prime import END
+from gatsby_mlx.story.prime import END
 
-CURE = "Train a model with: gatsby train --out DIR"
+HINT = "Train a model with: gatsby train --out DIR"
 
 
 class CharTokenizer:
-    """Map characters to ids and back. `alphabet` gives the characters in id order, each once."""
+    """Map characters to ids and back. `alphabet` has each character once, in the order of the ids.
+
+    Raises CheckpointError for an alphabet with a character twice or without the end token `[`.
+    """
 
     def __init__(self, alphabet: str):
         if len(set(alphabet)) != len(alphabet) or END not in alphabet:
-            raise CheckpointError(f"A vocabulary holds each character once and the end token {END!r}", CURE)
+            raise CheckpointError(f"A vocabulary has each character once and the end token {END!r}", HINT)
         self.alphabet = alphabet
 
     def __eq__(self, other: object) -> bool:
@@ -34,28 +37,30 @@ class CharTokenizer:
 
     @cached_property
     def ids(self) -> dict[str, int]:
+        """The id of each character."""
         return {c: i for i, c in enumerate(self.alphabet)}
 
     @property
     def end_id(self) -> int:
-        """The id of `[`, which after a blank line ends a document."""
+        """The id of `[`, which ends a document when it follows a blank line."""
         return self.ids[END]
 
     def encode(self, text: str) -> list[int]:
-        """Return the ids of `text`; raise GatsbyError, naming it, for a character outside the vocabulary."""
+        """Return the ids of `text`. Raises GatsbyError, naming the character, if one is not in the vocabulary."""
         try:
             return [self.ids[c] for c in text]
         except KeyError as error:
             raise GatsbyError(f"The vocabulary of {len(self)} characters has no {error.args[0]!r}") from None
 
     def decode(self, ids: Iterable[int]) -> str:
+        """Return the text of `ids`. Raises IndexError for an id outside the vocabulary."""
         return "".join(self.alphabet[i] for i in ids)
 
     def to_json(self) -> str:
-        """Return tokenizer.json: byte-pair encoding without merges, which the `tokenizers` library reads unchanged.
+        """Return the content of tokenizer.json: byte-pair encoding without merges, for the `tokenizers` library.
 
-        An ASCII vocabulary goes through the byte-level alphabet, as the streaming detokenizers of the ecosystem
-        expect; a vocabulary with other characters stands as it is, joined by a Fuse decoder.
+        An ASCII vocabulary is written in the byte-level alphabet, which the streaming detokenizers of mlx-lm and
+        transformers expect. Any other vocabulary is written as it is, with a Fuse decoder.
         """
         ascii_only = self.alphabet.isascii()
         level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False, "use_regex": False}
@@ -85,7 +90,7 @@ class CharTokenizer:
 
     @classmethod
     def from_json(cls, text: str) -> "CharTokenizer":
-        """Read a tokenizer.json written by `to_json`; raise CheckpointError for any other."""
+        """Return the tokenizer of a tokenizer.json that `to_json` wrote. Raises CheckpointError for any other."""
         try:
             content = json.loads(text)
             model = content["model"]
@@ -93,24 +98,25 @@ class CharTokenizer:
             vocab = {(_from_byte_level(k) if level else k): v for k, v in model["vocab"].items()}
             characters = sorted(vocab, key=vocab.__getitem__)
             if model["merges"] or sorted(vocab.values()) != list(range(len(vocab))) or {*map(len, characters)} != {1}:
-                raise ValueError("it holds no characters numbered from 0")
+                raise ValueError("it does not number single characters from 0")
         except KeyError as error:
-            raise CheckpointError(f"tokenizer.json is no character vocabulary: it has no {error}", CURE) from None
+            raise CheckpointError(f"tokenizer.json is not a character vocabulary: it has no {error}", HINT) from None
         except (ValueError, TypeError, AttributeError) as error:
-            raise CheckpointError(f"tokenizer.json is no character vocabulary: {error}", CURE) from None
+            raise CheckpointError(f"tokenizer.json is not a character vocabulary: {error}", HINT) from None
         return cls("".join(characters))
 
 
 def byte_level(character: str) -> str:
-    """Return the stand-in of an ASCII character in GPT-2's printable byte alphabet (space is U+0120)."""
+    """Return an ASCII character's symbol in GPT-2's printable byte alphabet (U+0120 for a space)."""
     code = ord(character)
     if 33 <= code <= 126:
         return character
     return chr(256 + code) if code <= 32 else chr(256 + 33)
 
 
-def _from_byte_level(stand_in: str) -> str:
-    code = ord(stand_in)
+def _from_byte_level(symbol: str) -> str:
+    """Return the ASCII character of a symbol, the inverse of `byte_level`."""
+    code = ord(symbol)
     if code == 256 + 33:
         return chr(127)
-    return chr(code - 256) if 256 <= code <= 256 + 32 else stand_in
+    return chr(code - 256) if 256 <= code <= 256 + 32 else symbol

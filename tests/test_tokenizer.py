@@ -1,4 +1,4 @@
-"""tokenizer: the `tokenizers` library reads the file and agrees, character for character, on whole stories."""
+"""tokenizer: the `tokenizers` library reads the file and gives the same ids, character by character."""
 
 import json
 
@@ -9,7 +9,7 @@ from tokenizers import Tokenizer
 
 from gatsby_mlx.corpus.load import load
 from gatsby_mlx.errors import CheckpointError, GatsbyError
-from gatsby_mlx.prime import ALPHABET
+from gatsby_mlx.story.prime import ALPHABET
 from gatsby_mlx.tokenizer import CharTokenizer
 
 EVERY_ASCII = "".join(map(chr, range(128)))
@@ -31,7 +31,7 @@ def test_tokenizers_library_agrees_and_json_round_trips(alphabet):
 
 @pytest.mark.seed
 @pytest.mark.parametrize("name", ["gatsby-1.raw.txt", "gatsby-2.raw.txt"])
-def test_tokenizers_library_agrees_on_whole_documents(seed_corpus, name):
+def test_tokenizers_library_agrees_on_documents_of_the_baseline(seed_corpus, name):
     corpus = load(seed_corpus / name)
     ours = CharTokenizer(corpus.alphabet)
     theirs = Tokenizer.from_str(ours.to_json())
@@ -48,7 +48,7 @@ def test_decode_undoes_encode(text):
     assert tokenizer.decode(tokenizer.encode(text)) == text
 
 
-def test_ids_are_places_in_the_alphabet_and_the_bracket_ends():
+def test_ids_are_indices_in_the_alphabet_and_the_bracket_is_the_end():
     tokenizer = CharTokenizer("\n [ab")
     assert tokenizer.encode("ab b") == [3, 4, 1, 4]
     assert tokenizer.end_id == 2
@@ -56,13 +56,13 @@ def test_ids_are_places_in_the_alphabet_and_the_bracket_ends():
     assert hash(tokenizer) == hash(CharTokenizer("\n [ab"))
 
 
-def test_a_character_outside_the_vocabulary_is_named():
+def test_character_outside_the_vocabulary_is_named():
     with pytest.raises(GatsbyError, match="5 characters has no '\u00e9'"):
         CharTokenizer("\n [ab").encode("ab\u00e9")
 
 
 @pytest.mark.parametrize("alphabet", ["", "abc", "[aa"])
-def test_vocabularies_that_cannot_be(alphabet):
+def test_invalid_vocabulary_is_refused(alphabet):
     with pytest.raises(CheckpointError, match="each character once and the end token"):
         CharTokenizer(alphabet)
 
@@ -92,14 +92,14 @@ def changed(**model) -> str:
         changed(vocab=["["]),
     ],
 )
-def test_a_tokenizer_json_that_is_no_character_vocabulary_is_refused(content):
+def test_tokenizer_json_of_another_kind_is_refused(content):
     with pytest.raises(CheckpointError) as caught:
         CharTokenizer.from_json(content)
     assert "gatsby train" in caught.value.line()
 
 
-def test_an_empty_piece_in_a_plain_vocabulary_is_refused():
+def test_empty_piece_in_a_vocabulary_is_refused():
     content = json.loads(CharTokenizer("[a\u00e9").to_json())
     content["model"]["vocab"] = {"[": 0, "": 1, "\u00e9": 2}
-    with pytest.raises(CheckpointError, match="no character vocabulary"):
+    with pytest.raises(CheckpointError, match="not a character vocabulary"):
         CharTokenizer.from_json(json.dumps(content))

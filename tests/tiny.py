@@ -1,4 +1,4 @@
-"""The four architectures as tiny random models on disk, in the shapes that mlx-lm's own classes take."""
+"""The architectures of the four models as tiny random models, made with mlx-lm's classes and saved to disk."""
 
 import copy
 import json
@@ -32,7 +32,7 @@ PLAIN = (
     "{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'] }}<|end|>{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
-# One that thinks unless it is told not to, as Gemma 4's and Qwen 3's do.
+# A template that thinks unless `enable_thinking` is false, as those of Gemma 4 and Qwen 3 do.
 THINKING = PLAIN.replace(
     "<|assistant|>{% endif",
     "<|assistant|>{% if enable_thinking is not defined or enable_thinking %}<think>{% endif %}{% endif",
@@ -43,7 +43,7 @@ SPECIAL = ["<|end|>", "<|system|>", "<|user|>", "<|assistant|>", "<think>", "</t
 
 
 def save(folder: Path, name: str, template: str | None = PLAIN, seed: int = 1) -> Path:
-    """Save a random model of the architecture `name`, with a byte-level tokenizer; return its folder."""
+    """Save a random model of the architecture `name` with a byte-level tokenizer to `folder`; return `folder`."""
     from gatsby_mlx import device
 
     device.prepare()
@@ -63,6 +63,7 @@ def save(folder: Path, name: str, template: str | None = PLAIN, seed: int = 1) -
 
 
 def tokenizer(template: str | None):
+    """Return a byte-level tokenizer with the special tokens and the chat template `template`."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
@@ -71,11 +72,11 @@ def tokenizer(template: str | None):
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     core.decoder = decoders.ByteLevel()
     core.add_special_tokens(SPECIAL)
-    made = PreTrainedTokenizerFast(tokenizer_object=core, eos_token="<|end|>")
-    made.chat_template = template
-    return made
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, eos_token="<|end|>")
+    tokenizer.chat_template = template
+    return tokenizer
 
 
-def forge_index(folder: Path) -> None:
-    """Name a part in the index that is not there."""
+def break_index(folder: Path) -> None:
+    """Write an index that lists a missing file."""
     (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": "model-9.safetensors"}}))

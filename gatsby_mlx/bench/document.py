@@ -1,4 +1,4 @@
-"""The document that a bench leaves: one JSON value with the machine, the versions and the results; and its table.
+"""The document that a bench writes, one JSON value with the machine, the versions and the results; and its table.
 
 {"schema": "gatsby-mlx/bench/1", "created", "gatsby", "command", "machine": {...}, "halves": {"mlx", "torch"},
  "settings": {...}, "results": [{suite, name, unit, better, mlx, torch, ratio, drift, ...}]}
@@ -10,7 +10,6 @@ import platform
 import re
 import sys
 import time
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -22,29 +21,29 @@ from gatsby_mlx.device.memory import command_output
 from gatsby_mlx.errors import GatsbyError, UsageError
 
 SCHEMA = "gatsby-mlx/bench/1"
-SETTINGS_THAT_MATTER = ("OPENBLAS_", "OMP_", "MKL_", "GATSBY_BLAS", "MLX_", "PYTORCH_", "GOTO_")
+VARIABLES = ("OPENBLAS_", "OMP_", "MKL_", "GATSBY_BLAS", "MLX_", "PYTORCH_", "GOTO_")
 
 
-def build(results: list[dict[str, Any]], halves: dict[str, Any], settings: Settings, command: str) -> dict[str, Any]:
-    """Return the document of these results, measured on this machine just now."""
+def build(results: list[dict[str, Any]], peers: dict[str, Any], settings: Settings, command: str) -> dict[str, Any]:
+    """Return the document of results that were just measured on this machine."""
     return {
         "schema": SCHEMA,
         "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "gatsby": __version__,
         "command": command,
         "machine": machine(),
-        "halves": halves,
-        "settings": asdict(settings),
+        "halves": peers,
+        "settings": settings.to_json(),
         "results": results,
     }
 
 
 def machine() -> dict[str, Any]:
-    """Return what a reader needs to know of the machine; nothing that names its owner or its paths."""
+    """Return what a reader needs to know about the machine, and nothing that identifies its owner or its paths."""
     report = platform_report()
     chip = report.get("chip") or _linux_processor() or report["processor"]
-    told = (*SETTINGS_THAT_MATTER, *THREAD_VARIABLES)
-    variables = {k: v for k, v in sorted(os.environ.items()) if k.startswith(told)}
+    prefixes = (*VARIABLES, *THREAD_VARIABLES)
+    variables = {k: v for k, v in sorted(os.environ.items()) if k.startswith(prefixes)}
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
     return {
         **report,
@@ -67,45 +66,45 @@ def _linux_processor() -> str:
 
 
 def power() -> str:
-    """Return where the power comes from and what saves it, as the system says; "" where it cannot be told.
+    """Return the power source and the power-saving mode as the system reports them, "" if it does not.
 
-    On macOS `pmset -g batt` and `pmset -g` (from its manual page; not run on a Mac).
+    On macOS these come from `pmset -g batt` and `pmset -g` (written from the manual page; not run on a Mac).
     """
     if sys.platform == "darwin":
         source = command_output("pmset", "-g", "batt").splitlines()[:1]
         low = [line.strip() for line in command_output("pmset", "-g").splitlines() if "lowpowermode" in line]
         return "; ".join(" ".join(part.split()) for part in (*source, *low))
-    found = [path.read_text().strip() for path in sorted(Path("/sys/class/power_supply").glob("A*/online"))]
-    return {"1": "mains", "0": "battery"}.get(found[0], "") if found else ""
+    online = [path.read_text().strip() for path in sorted(Path("/sys/class/power_supply").glob("A*/online"))]
+    return {"1": "mains", "0": "battery"}.get(online[0], "") if online else ""
 
 
 def read(path: Path) -> dict[str, Any]:
-    """Return the document at `path`; raise UsageError for what is none, or is of another schema."""
-    cure = "Make one with: gatsby bench train --out FILE"
+    """Return the document at `path`. Raise GatsbyError if it cannot be read, UsageError if it has another schema."""
+    hint = "Make one with: gatsby bench train --out FILE"
     try:
         content = json.loads(path.read_text("utf-8"))
     except OSError as error:
-        raise GatsbyError(f"{path} cannot be read: {error.strerror}", cure) from None
+        raise GatsbyError(f"{path} cannot be read: {error.strerror}", hint) from None
     except ValueError as error:
-        raise UsageError(f"{path} is no JSON document: {error}", cure) from None
-    found = content.get("schema") if isinstance(content, dict) else None
-    if found != SCHEMA:
-        told = f"{path} has schema {found!r}, and this version reads {SCHEMA!r}"
-        raise UsageError(told, "Measure again with: gatsby bench all --out FILE")
+        raise UsageError(f"{path} is not a JSON document: {error}", hint) from None
+    schema = content.get("schema") if isinstance(content, dict) else None
+    if schema != SCHEMA:
+        message = f"{path} has schema {schema!r}, and this version reads {SCHEMA!r}"
+        raise UsageError(message, "Measure again with: gatsby bench all --out FILE")
     return content
 
 
 def title(content: dict[str, Any]) -> str:
-    """Return one line that tells a machine from another."""
-    m, halves = content["machine"], content["halves"]
+    """Return one line that identifies the machine and the versions."""
+    m, peers = content["machine"], content["halves"]
     system = f"macOS {m['macos']}" if m.get("macos") else f"{m['system']} {m['release']}"
-    versions = ", ".join(f"{name} {told['versions'][name]} on {told['device']}" for name, told in halves.items())
-    threads = f"{m['processors']} processors, {m['memory_bytes'] / 1e9:.0f} GB"
-    return f"{m['chip']}, {threads}, {system}, Python {m['python']}; {versions}; {content['created']}"
+    versions = ", ".join(f"{name} {peer['versions'][name]} on {peer['device']}" for name, peer in peers.items())
+    size = f"{m['processors']} processors, {m['memory_bytes'] / 1e9:.0f} GB"
+    return f"{m['chip']}, {size}, {system}, Python {m['python']}; {versions}; {content['created']}"
 
 
 def file_name(content: dict[str, Any]) -> str:
-    """Return the machine's chip as a part of a file's name.
+    """Return the machine's chip as a part of a file name.
 
     >>> file_name({"machine": {"chip": "Apple M1 Max"}})
     'apple-m1-max'
@@ -113,12 +112,11 @@ def file_name(content: dict[str, Any]) -> str:
     return re.sub(r"[^a-z0-9]+", "-", content["machine"]["chip"].lower()).strip("-") or "machine"
 
 
-RATIO = "MLX is so many times as good"
-HEADER = ["measured", "unit", "MLX", "PyTorch", RATIO, "beside its own", "of the peak", "memory"]
+HEADER = ["measured", "unit", "MLX", "PyTorch", "MLX over PyTorch", "compared", "of the peak", "memory"]
 
 
-def rows(content: dict[str, Any]) -> list[list[str]]:
-    """Return the results as cells under HEADER; the interval of a ratio stands in brackets."""
+def table_rows(content: dict[str, Any]) -> list[list[str]]:
+    """Return the results as cells under HEADER, the interval of a ratio in brackets."""
     return [_row(result) for result in content["results"]]
 
 
@@ -142,7 +140,7 @@ def _shares(result: dict[str, Any]) -> str:
 
 
 def figure(value: float) -> str:
-    """Return a number with three digits that count.
+    """Return a number with three significant digits.
 
     >>> figure(1234.5), figure(0.01234)
     ('1,230', '0.0123')
@@ -151,4 +149,5 @@ def figure(value: float) -> str:
 
 
 def interval(summary: dict[str, Any]) -> str:
+    """Return a summary as its median and the interval in brackets."""
     return f"{figure(summary['median'])} [{figure(summary['low'])} to {figure(summary['high'])}]"

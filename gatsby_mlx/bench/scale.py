@@ -1,9 +1,9 @@
 """From one process to two: the same training step under `mlx.launch -n 1` and `-n 2` (ring, this machine), in turn.
 
-Each turn is a launch of its own, of what `gatsby train` does (`ranked`); what comes before the third step is left out.
-Both counts have the same rows in a step and the whole machine: one process uses all cores by worker threads, each of
-two has half of the cores (a GPU they share). So the ratio tells what a second process costs or gains on this machine,
-sums of gradients included; it does not tell what a second machine would bring.
+Each round launches what `gatsby train` does (`launched`), and does not count the first two steps. Both have the same
+batch and all of the machine: one process uses all cores through worker threads, each of two uses half of the cores (and
+they share a GPU). So the ratio says what a second process costs or gains on this machine, including the sum of the
+gradients. It does not say what a second machine would gain.
 """
 
 import contextlib
@@ -20,24 +20,24 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from gatsby_mlx.bench import timing, work
-from gatsby_mlx.bench.side import SideError
+from gatsby_mlx.bench import timing
 from gatsby_mlx.bench.suites import SETTLE_S, Bench, Results, result
 from gatsby_mlx.bench.work import TrainWork
-from gatsby_mlx.errors import UsageError
+from gatsby_mlx.errors import BenchError, UsageError
 
 COUNTS = (1, 2)
-LIMIT_S = 600  # of a launch; one that takes longer hangs
-# mlx.launch 0.32.4 asks without a pause, on a core of its own, whether a process's stdin takes more, until it is full.
+TIMEOUT_S = 600  # of a launch, beyond its training time
+# mlx.launch 0.32.4 polls without a pause whether a process's stdin accepts more, which keeps a core busy until it is
+# full.
 FILLING = bytes(1 << 18)
 NOTE = "both counts have the whole of this machine, so the ratio is not that of a second machine"
-BY_HAND = "Try it by hand: mlx.launch -n 2 gatsby train --preset pocket --out runs/two"
+TRY_IT = "Try it directly: mlx.launch -n 2 gatsby train --preset pocket --out runs/two"
 
 
 def processes(bench: Bench, jobs: Sequence[TrainWork]) -> Results:
-    """Measure each job with one process and with two; the second result tells how many times as fast two are.
+    """Measure each job with one process and with two. The second result has the ratio of two to one.
 
-    Raises what `check_shared` does, and SideError when a launch trains nothing.
+    Raises UsageError for an odd batch, and BenchError if a launch trains nothing.
     """
     check_shared(jobs)
     results = []
@@ -48,20 +48,23 @@ def processes(bench: Bench, jobs: Sequence[TrainWork]) -> Results:
             for n in COUNTS:
                 bench.say(f"{job.name}: pair {i + 1} of {bench.settings.pairs}, {_processes(n)}")
                 time.sleep(SETTLE_S)
-                answers[n].append(launch(n, job, bench.settings.turn_s, bench.settings.device, bench.folder))
-        speeds = {n: [a["chars_per_s"] for a in own] for n, own in answers.items()}
-        for n, own in speeds.items():
-            more = {"processes": n, "workers": answers[n][0]["workers"], "work": work.plain(job), "note": NOTE}
-            more["beside"] = {"of": _processes(1), **timing.ratio(own, speeds[1])} if n > 1 else None
-            results.append(result("scale", f"{job.name}, {_processes(n)}", "characters/s", {"mlx": own}, True, **more))
+                answers[n].append(launch(n, job, bench.settings.round_s, bench.settings.device, bench.folder))
+        speeds = {n: [answer["chars_per_s"] for answer in rounds] for n, rounds in answers.items()}
+        for n, values in speeds.items():
+            more = {"processes": n, "workers": answers[n][0]["workers"], "work": job.to_json(), "note": NOTE}
+            more["beside"] = {"of": _processes(1), **timing.ratio(values, speeds[1])} if n > 1 else None
+            name = f"{job.name}, {_processes(n)}"
+            results.append(result("scale", name, "characters/s", {"mlx": values}, **more))
     return results
 
 
 def check_shared(jobs: Sequence[TrainWork]) -> None:
-    """Raise UsageError for an odd batch, which two processes cannot share alike."""
+    """Raise UsageError for an odd batch, which two processes cannot share equally."""
     for job in jobs:
         if job.batch % 2:
-            raise UsageError(f"Two processes cannot share {job.batch} rows alike", f"Try --batch {job.batch + 1}")
+            raise UsageError(
+                f"Two processes cannot share {job.batch} sequences equally", f"Try --batch {job.batch + 1}"
+            )
 
 
 def _processes(n: int) -> str:
@@ -69,41 +72,44 @@ def _processes(n: int) -> str:
 
 
 def launch(n: int, job: TrainWork, seconds: float, device: str, folder: Path) -> dict[str, Any]:
-    """Train for `seconds` with mlx.launch and `n` processes; return what the first one wrote (see `ranked`)."""
-    run, out, said = folder / "run", folder / "turn.json", folder / "said.txt"
+    """Train for `seconds` with mlx.launch and `n` processes; return what the first one wrote (see `launched.train`)."""
+    run, out, log = folder / "run", folder / "round.json", folder / "launch.log"
     shutil.rmtree(run, ignore_errors=True)
     out.unlink(missing_ok=True)
-    told = {"job": work.plain(job), "seconds": seconds, "device": device, "folder": str(run), "out": str(out)}
+    request = {"job": job.to_json(), "seconds": seconds, "device": device, "folder": str(run), "out": str(out)}
     launcher = [str(Path(sys.executable).with_name("mlx.launch")), "-n", str(n), "--backend", "ring"]
-    words = [*launcher, "-p", str(_free_port(n)), "--python", sys.executable, "--", "-m", "gatsby_mlx.bench.ranked"]
-    # A stdin that stays open: mlx.launch reads it, and at its end would read on without a pause.
+    command = [*launcher, "-p", str(_free_port(n)), "--python", sys.executable, "--", "-m", "gatsby_mlx.bench.launched"]
+    command.append(json.dumps(request))
+    # stdin stays open, because mlx.launch reads it, and at its end would poll without a pause.
     pipes = {"stdin": subprocess.PIPE, "stderr": subprocess.STDOUT, "start_new_session": True}
     try:
-        with said.open("w") as output, subprocess.Popen([*words, json.dumps(told)], stdout=output, **pipes) as child:
+        with log.open("w") as output, subprocess.Popen(command, stdout=output, **pipes) as child:
             try:
                 assert child.stdin
                 with contextlib.suppress(BrokenPipeError):
                     child.stdin.write(FILLING)
                     child.stdin.flush()
-                child.wait(LIMIT_S + seconds)
+                child.wait(TIMEOUT_S + seconds)
             finally:
                 with contextlib.suppress(OSError):
                     os.killpg(child.pid, signal.SIGKILL)
     except FileNotFoundError:
-        raise SideError(f"There is no mlx.launch beside {sys.executable}", "pip install mlx") from None
+        raise BenchError(
+            f"There is no mlx.launch beside {sys.executable}", "Install again from a checkout: pip install ."
+        ) from None
     except subprocess.TimeoutExpired:
-        raise SideError(f"mlx.launch -n {n} did not end in {LIMIT_S} s", BY_HAND) from None
-    if not out.exists():  # its own exit code is 0 whatever happened (mlx 0.32.4)
-        lines = [line for line in said.read_text(errors="replace").splitlines() if line and "[WARN]" not in line]
-        raise SideError(f"mlx.launch -n {n} trained nothing: {lines[-1] if lines else 'it says nothing'}", BY_HAND)
+        raise BenchError(f"mlx.launch -n {n} did not end in {TIMEOUT_S} s", TRY_IT) from None
+    if not out.exists():  # the exit code is always 0 (mlx 0.32.4)
+        lines = [line for line in log.read_text(errors="replace").splitlines() if line and "[WARN]" not in line]
+        raise BenchError(f"mlx.launch -n {n} trained nothing: {lines[-1] if lines else 'it printed nothing'}", TRY_IT)
     return json.loads(out.read_text())
 
 
 def _free_port(n: int) -> int:
-    """Return the first of `n` neighbouring ports that are free here."""
+    """Return the first of `n` consecutive ports that are free on this machine."""
     for port in range(20_000 + os.getpid() % 5_000, 30_000, n):
         with contextlib.suppress(OSError), contextlib.ExitStack() as stack:
             for k in range(n):
                 stack.enter_context(socket.socket()).bind(("127.0.0.1", port + k))
             return port
-    raise SideError(f"No {n} neighbouring ports are free from 20000 to 30000", "End what holds them")
+    raise BenchError(f"There are no {n} consecutive free ports from 20000 to 30000", "End the programs that use them")

@@ -1,8 +1,8 @@
-"""The suites: what is asked of both halves, in turn, and what is made of their answers.
+"""The suites: what both peers measure in alternating rounds, and the results.
 
-Each returns a list of results, dictionaries of one form: {suite, name, unit, better ("higher" or "lower"), mlx, torch,
-ratio, drift, ...}; `mlx` and `torch` are summaries (see `timing`) and `ratio` says how many times as good MLX is;
-`beside`, where it stands, is a ratio to another result of MLX's own, named `of`.
+Each suite returns a list of results, dictionaries of one form: {suite, name, unit, better ("higher" or "lower"), mlx,
+torch, ratio, drift, ...}. `mlx` and `torch` are summaries (see `timing`). `ratio` is MLX over PyTorch, inverted for
+times, so that more than 1 is better for MLX. `beside` is a ratio to another result of MLX, whose name is `of`.
 """
 
 import contextlib
@@ -11,103 +11,109 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from gatsby_mlx import prime, shipped
+from gatsby_mlx import shipped
 from gatsby_mlx.bench import timing, work
-from gatsby_mlx.bench.side import TORCH_CURE, Side, SideError
+from gatsby_mlx.bench.peer import TORCH_HINT, Peer
 from gatsby_mlx.bench.work import Settings, TrainWork
 from gatsby_mlx.config import GPTConfig
-from gatsby_mlx.corpus.document import render
 from gatsby_mlx.corpus.load import load
-from gatsby_mlx.errors import GatsbyError
+from gatsby_mlx.errors import BenchError, ParityError
+from gatsby_mlx.story import prime
+from gatsby_mlx.story.document import render
+from gatsby_mlx.story.obsession import LEVELS
 from gatsby_mlx.tokenizer import CharTokenizer
-from gatsby_mlx.training.rows import WindowRows
+from gatsby_mlx.training.sequences import WindowSequences
 
 Say = Callable[[str], None]
 Results = list[dict[str, Any]]
 
-SETTLE_S = 0.2  # between turns, for the other half's idle threads to stop spinning
-BATCHES = 32  # different batches; a step takes the next, round and round
+SETTLE_S = 0.2  # between rounds, for the other peer's idle threads to stop spinning
+N_BATCHES = 32  # different batches, which the steps use in a cycle
 PARITY_STEPS = 20
-LIMITS = {"logits": 1e-4, "gradients": 1e-3, "loss": 1e-3}  # largest differences; gradients and loss are relative
+LIMITS = {
+    "logits": 1e-4,
+    "gradients": 1e-3,
+    "loss": 1e-3,
+}  # the largest differences allowed; gradients and loss are relative
 TOPICS = ("a dog and a balloon", "a lost kitten", "the clock that lost its tick")
-NEAR, FAR = 100, 1000  # positions at which the cost of a character is compared
+NEAR, FAR = 100, 1000  # positions between which the time of a character is compared
 START_RUNS = 5
 
 
-class ParityError(GatsbyError):
-    """The two halves do not compute the same model, so their speeds cannot be compared."""
-
-
 class Bench:
-    """Both halves with the same weights; `torch` is None where it is not measured. `sides()` gives the turns."""
+    """Both peers with the same weights; `torch` is None where PyTorch is not measured."""
 
     def __init__(self, settings: Settings, config: GPTConfig, say: Say, folder: Path, stack: contextlib.ExitStack):
         self.settings, self.say, self.folder = settings, say, folder
-        self.missing = ""  # why PyTorch's half does not run
+        self.missing = ""  # why there is no PyTorch peer
         corpus = load(shipped.corpus())
         self.text, self.tokenizer = render(corpus.documents), CharTokenizer(corpus.alphabet)
         self.config = replace(config, vocab_size=len(self.tokenizer))
-        self.mlx = stack.enter_context(Side("mlx"))
-        self.hello = {"mlx": self.mlx.ask("hello", device=settings.device)}
+        self.mlx = stack.enter_context(Peer("mlx"))
+        self.handshake = {"mlx": self.mlx.ask("handshake", device=settings.device)}
         self.torch = self._torch(stack) if settings.against != "none" else None
         self._save_weights()
 
-    def _torch(self, stack: contextlib.ExitStack) -> Side | None:
-        side = stack.enter_context(Side("torch"))
+    def _torch(self, stack: contextlib.ExitStack) -> Peer | None:
+        peer = stack.enter_context(Peer("torch"))
+        settings = self.settings
         try:
-            told = side.ask("hello", device=self.settings.device, compiled=self.settings.compile_torch)
-        except SideError as error:
-            if self.settings.against == "torch":
+            answer = peer.ask("handshake", device=settings.device, compiled=settings.compile_torch)
+        except BenchError as error:
+            if settings.against == "torch":
                 raise
-            self.missing = f"{error}, so only MLX's half runs. {TORCH_CURE}"
+            self.missing = f"{error}, so only MLX is measured. {TORCH_HINT}"
             return None
-        self.hello["torch"] = told
-        return side
+        self.handshake["torch"] = answer
+        return peer
 
     def _save_weights(self) -> None:
         weights = self.folder / "weights"
-        self.mlx.ask("save", config=work.plain(self.config), alphabet=self.tokenizer.alphabet, folder=str(weights))
+        self.mlx.ask("save", config=asdict(self.config), alphabet=self.tokenizer.alphabet, folder=str(weights))
         self.weights = weights
-        self.loading = {name: side.ask("load", folder=str(weights))["seconds"] for name, side in self.sides()}
+        self.loading = {name: peer.ask("load", folder=str(weights))["seconds"] for name, peer in self.peers().items()}
 
-    def sides(self) -> list[tuple[str, Side]]:
-        return [("mlx", self.mlx), *([("torch", self.torch)] if self.torch else [])]
+    def peers(self) -> dict[str, Peer]:
+        """Return the peers by name, in the order of their rounds."""
+        return {"mlx": self.mlx, **({"torch": self.torch} if self.torch else {})}
 
     def batches(self, job: TrainWork) -> Path:
-        """Write BATCHES batches of random windows of the corpus that ships, as an .npz file; return its path."""
-        rows = WindowRows(self.text, self.tokenizer, job.context, job.chars, seed=0)
-        made = [rows.micro_batch(k) for k in range(BATCHES)]
+        """Write N_BATCHES batches of random windows of the shipped corpus to an .npz file; return its path."""
+        sequences = WindowSequences(self.text, self.tokenizer, job.context, job.chars, seed=0)
+        made = [sequences.micro_batch(k) for k in range(N_BATCHES)]
         path = self.folder / f"batches-{job.batch}-{job.context}.npz"
         np.savez(path, ids=np.stack([b.ids for b in made]), targets=np.stack([b.targets for b in made]))
         return path
 
 
 @contextlib.contextmanager
-def opened(settings: Settings, config: GPTConfig, say: Say) -> Iterator[Bench]:
-    """Start both halves with the weights of `config`, in a temporary folder that goes with them."""
+def open_bench(settings: Settings, config: GPTConfig, say: Say) -> Iterator[Bench]:
+    """Start the peers with new weights for `config`. They and their temporary folder last as long as the block."""
     with tempfile.TemporaryDirectory(prefix="gatsby-bench-") as folder, contextlib.ExitStack() as stack:
         yield Bench(settings, config, say, Path(folder), stack)
 
 
-def turns(bench: Bench, ask: Callable[[Side], dict[str, Any]], pairs: int, told: str) -> dict[str, list[dict]]:
-    """Ask each half in turn, A B A B, `pairs` times; return the answers by half."""
-    answers: dict[str, list[dict]] = {name: [] for name, _ in bench.sides()}
-    for i in range(pairs):
-        bench.say(f"{told}: pair {i + 1} of {pairs}")
-        for name, side in bench.sides():
+def rounds(bench: Bench, ask: Callable[[Peer], dict[str, Any]], title: str) -> dict[str, Results]:
+    """Ask the peers alternately, as often as the settings say; return the answers of each."""
+    answers: dict[str, Results] = {name: [] for name in bench.peers()}
+    for i in range(bench.settings.pairs):
+        bench.say(f"{title}: pair {i + 1} of {bench.settings.pairs}")
+        for name, peer in bench.peers().items():
             time.sleep(SETTLE_S)
-            answers[name].append(ask(side))
+            answers[name].append(ask(peer))
     return answers
 
 
-def result(suite: str, name: str, unit: str, values: dict[str, list[float]], higher: bool = True, **more) -> dict:
-    """Return one result from each half's values, pair by pair."""
+def result(
+    suite: str, name: str, unit: str, values: dict[str, list[float]], higher: bool = True, **more: Any
+) -> dict[str, Any]:
+    """Return one result from each peer's values, in the order of the pairs. `higher`: whether higher is better."""
     ours, theirs = values["mlx"], values.get("torch", [])
     both = (ours, theirs) if higher else (theirs, ours)
     return {
@@ -115,49 +121,49 @@ def result(suite: str, name: str, unit: str, values: dict[str, list[float]], hig
         "name": name,
         "unit": unit,
         "better": "higher" if higher else "lower",
-        **{half: timing.summary(own) for half, own in values.items()},
+        **{peer: timing.summary(measured) for peer, measured in values.items()},
         "ratio": timing.ratio(*both) if theirs else None,
-        "drift": {half: timing.drift(own) for half, own in values.items()},
+        "drift": {peer: timing.drift(measured) for peer, measured in values.items()},
         **more,
     }
 
 
 def parity(bench: Bench, job: TrainWork) -> dict[str, float]:
-    """Compare both halves in float32 without dropout: logits, gradients, and the loss after 20 steps.
+    """Compare both peers in float32 without dropout: logits, gradients, and the loss after 20 steps.
 
-    Returns the largest differences. Raises ParityError when one lies past its limit: nothing may be timed then.
+    Returns the largest differences. Raises ParityError if one exceeds its limit; then timings mean nothing.
     """
-    still = replace(job, dtype="float32", model=replace(bench.config, dropout=0.0))
-    path, gradients = bench.batches(still), str(bench.folder / "gradients.npz")
+    job = replace(job, dtype="float32", model=replace(bench.config, dropout=0.0))
+    path, gradients = bench.batches(job), str(bench.folder / "gradients.npz")
     assert bench.torch
-    for _, side in bench.sides():
-        side.ask("start_training", job=work.plain(still), batches=str(path))
+    for peer in bench.peers().values():
+        peer.ask("start_training", job=job.to_json(), batches=str(path))
     bench.say("parity: logits and gradients of one batch")
     bench.mlx.ask("parity", out=gradients)
-    found = bench.torch.ask("parity", theirs=gradients)
+    differences = bench.torch.ask("parity", theirs=gradients)
     bench.say(f"parity: {PARITY_STEPS} steps")
-    ours, theirs = (side.ask("train_turn", steps=PARITY_STEPS)["losses"][-1] for _, side in bench.sides())
-    found["loss"] = abs(ours - theirs) / theirs
-    past = [name for name, limit in LIMITS.items() if not found[name] <= limit]
-    wrong = [f"{name} {found[name]:.1e}, {LIMITS[name]:.0e} at most" for name in past]
-    if wrong:
-        told = f"MLX and PyTorch do not compute the same (differences: {'; '.join(wrong)})"
-        raise ParityError(told, "Nothing was timed; open an issue with what gatsby doctor says")
-    return found
+    losses = [peer.ask("train_round", steps=PARITY_STEPS)["losses"][-1] for peer in bench.peers().values()]
+    differences["loss"] = abs(losses[0] - losses[1]) / losses[1]
+    too_large = [name for name, limit in LIMITS.items() if not differences[name] <= limit]
+    if too_large:
+        shown = "; ".join(f"{name} {differences[name]:.1e}, at most {LIMITS[name]:.0e}" for name in too_large)
+        message = f"MLX and PyTorch do not compute the same (differences: {shown})"
+        raise ParityError(message, "Nothing was timed; open an issue with the output of gatsby doctor")
+    return differences
 
 
 def train(bench: Bench, jobs: Sequence[TrainWork]) -> Results:
-    """Measure training steps of each job, after parity has been shown on a small batch."""
+    """Measure training steps of each job, after a check of parity on a small batch."""
     small = replace(jobs[0], batch=min(jobs[0].batch, 4), context=min(jobs[0].context, 256))
     agreed = parity(bench, small) if bench.torch else None
     peak = bench.mlx.ask("peak_gflop_s")["high"]
     results = []
     for job in jobs:
         job = replace(job, model=replace(bench.config, dropout=job.model.dropout))
-        steps, workers = _warm(bench, job)
-        answers = turns(bench, lambda side, n=steps: side.ask("train_turn", steps=n), bench.settings.pairs, job.name)
-        values = {half: [steps * job.chars / a["seconds"] for a in own] for half, own in answers.items()}
-        memory = {half: own[-1]["peak_bytes"] for half, own in answers.items()}
+        steps, workers = _warm_up(bench, job)
+        answers = rounds(bench, lambda peer, n=steps: peer.ask("train_round", steps=n), job.name)
+        values = {peer: [steps * job.chars / a["seconds"] for a in given] for peer, given in answers.items()}
+        memory = {peer: given[-1]["peak_bytes"] for peer, given in answers.items()}
         flops = work.train_flops(job.model, job.context)
         results.append(
             result(
@@ -165,14 +171,14 @@ def train(bench: Bench, jobs: Sequence[TrainWork]) -> Results:
                 job.name,
                 "characters/s",
                 values,
-                work=work.plain(job),
+                work=job.to_json(),
                 steps_a_turn=steps,
                 workers=workers,
                 parity=agreed,
                 peak_bytes=memory,
                 peak_ratio=memory["mlx"] / memory["torch"] if "torch" in memory else None,
                 flops_per_char=flops,
-                gflop_s={half: timing.median_interval(own)[0] * flops / 1e9 for half, own in values.items()},
+                gflop_s={peer: timing.median_interval(speeds)[0] * flops / 1e9 for peer, speeds in values.items()},
                 matmul_gflop_s=peak,
             )
         )
@@ -180,27 +186,27 @@ def train(bench: Bench, jobs: Sequence[TrainWork]) -> Results:
     return results
 
 
-def _warm(bench: Bench, job: TrainWork) -> tuple[int, dict[str, int]]:
-    """Set both halves up and run them warm; return how many steps make a turn, and the threads of each."""
+def _warm_up(bench: Bench, job: TrainWork) -> tuple[int, dict[str, int]]:
+    """Start training in both peers; return how many steps a round has, and the threads of each peer."""
     path, seconds, workers = bench.batches(job), [], {}
-    for name, side in bench.sides():
-        bench.say(f"{job.name}: warming {name} up")
-        workers[name] = side.ask("start_training", job=work.plain(job), batches=str(path))["workers"]
-        side.ask("train_turn", steps=2)
-        seconds.append(side.ask("train_turn", steps=1)["seconds"])
-    return max(1, round(bench.settings.turn_s / min(seconds))), workers
+    for name, peer in bench.peers().items():
+        bench.say(f"{job.name}: warming up {name}")
+        workers[name] = peer.ask("start_training", job=job.to_json(), batches=str(path))["workers"]
+        peer.ask("train_round", steps=2)
+        seconds.append(peer.ask("train_round", steps=1)["seconds"])
+    return max(1, round(bench.settings.round_s / min(seconds))), workers
 
 
 def to_loss(bench: Bench, job: TrainWork, wanted: float, limit: int = 2000) -> Results:
-    """Measure seconds and characters until the mean loss of ten steps lies under `wanted`, once for each half."""
+    """Measure seconds and characters until the mean loss of ten steps is below `wanted`, once for each peer."""
     job = replace(job, model=replace(bench.config, dropout=job.model.dropout))
     path, values, chars = bench.batches(job), {}, {}
-    for name, side in bench.sides():
-        side.ask("start_training", job=work.plain(job), batches=str(path))
-        side.ask("train_turn", steps=1)
+    for name, peer in bench.peers().items():
+        peer.ask("start_training", job=job.to_json(), batches=str(path))
+        peer.ask("train_round", steps=1)
         seconds, losses = 0.0, [float("inf")] * 10
         while sum(losses[-10:]) / 10 >= wanted and len(losses) < limit:
-            answer = side.ask("train_turn", steps=10)
+            answer = peer.ask("train_round", steps=10)
             seconds, losses = seconds + answer["seconds"], losses + answer["losses"]
             bench.say(f"to loss {wanted:g}, {name}: {sum(losses[-10:]) / 10:.3f} after {seconds:.0f} s")
         values[name], chars[name] = [seconds], (len(losses) - 10) * job.chars
@@ -208,9 +214,12 @@ def to_loss(bench: Bench, job: TrainWork, wanted: float, limit: int = 2000) -> R
 
 
 def decode(bench: Bench, batches: Sequence[int] = (16, 64), n_chars: int = work.STORY_CHARS) -> Results:
-    """Measure decoding: one row, batches, the seed's dial sweep, each against PyTorch's uncached loop on one row."""
-    config = work.plain(bench.config)
-    primes = [prime.build(topic, level) for topic in TOPICS for level in prime.LEVELS]
+    """Measure decoding of one sequence, of batches, and of the baseline's dial sweep.
+
+    Each is compared with PyTorch's loop without a cache on one sequence.
+    """
+    config = asdict(bench.config)
+    primes = [prime.build(topic, level) for topic in TOPICS for level in LEVELS]
     ids = [bench.tokenizer.encode(primes[0])]
     sweep = [(p, 1 + seed) for p in primes for seed in range(work.SWEEP[2])]
     cases = [("one row", [(primes[0], 1)], 1)]
@@ -225,13 +234,13 @@ def decode(bench: Bench, batches: Sequence[int] = (16, 64), n_chars: int = work.
         if bench.torch:
             bench.say(f"decode: pair {i + 1} of {bench.settings.pairs}, PyTorch's loop")
             time.sleep(SETTLE_S)
-            told = bench.torch.ask("tell", config=config, primes=ids, n_chars=n_chars)
-            loop.append(told["chars"] / told["seconds"])
+            answer = bench.torch.ask("tell", config=config, primes=ids, n_chars=n_chars)
+            loop.append(answer["chars"] / answer["seconds"])
         for name, jobs, n in cases:
             bench.say(f"decode: pair {i + 1} of {bench.settings.pairs}, {name}")
             time.sleep(SETTLE_S)
-            told = bench.mlx.ask("tell", jobs=jobs, n_chars=n_chars, batch=n)
-            speeds[name].append(told["chars"] / told["seconds"])
+            answer = bench.mlx.ask("tell", jobs=jobs, n_chars=n_chars, batch=n)
+            speeds[name].append(answer["chars"] / answer["seconds"])
     size = f"{work.n_params(bench.config) / 1e6:.1f} M"
     return [
         result(
@@ -247,7 +256,7 @@ def decode(bench: Bench, batches: Sequence[int] = (16, 64), n_chars: int = work.
 
 
 def positions(bench: Bench, steps: int = 20) -> Results:
-    """Measure the cost of a character near the start of a context and far into it, one row, in ms."""
+    """Measure the time of a character near the start of a context and far into it, for one sequence, in ms."""
     if bench.config.block_size <= FAR + steps:
         return []
     near, far = [], []
@@ -256,13 +265,13 @@ def positions(bench: Bench, steps: int = 20) -> Results:
         far.append(bench.mlx.ask("tell_at", position=FAR, steps=steps)["ms"])
     grown = {"of": f"position {NEAR}", **timing.ratio(far, near)}
     return [
-        result("decode", f"a character at position {p}, one row", "ms", {"mlx": own}, higher=False, **more)
-        for p, own, more in ((NEAR, near, {}), (FAR, far, {"beside": grown}))
+        result("decode", f"a character at position {p}, one row", "ms", {"mlx": times}, higher=False, **more)
+        for p, times, more in ((NEAR, near, {}), (FAR, far, {"beside": grown}))
     ]
 
 
 def start(bench: Bench) -> Results:
-    """Measure commands from outside: `gatsby tell` to its first character, and `gatsby --help` to its end, in s."""
+    """Measure commands as a user runs them, in s: `gatsby tell` to its first character, and `gatsby --help`."""
     gatsby = [sys.executable, "-m", "gatsby_mlx"]
     tell = [*gatsby, "tell", "a dog and a balloon", "--seed", "1", "--max-tokens", "8", "--model", str(bench.weights)]
     first, shown = [], []
@@ -279,12 +288,13 @@ def start(bench: Bench) -> Results:
 
 
 def _seconds_to_output(command: list[str]) -> float:
-    begun = time.perf_counter()
+    """Return the seconds until a command prints its first character. Raise BenchError if it fails."""
+    start = time.perf_counter()
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as child:
         assert child.stdout
-        seen = child.stdout.read(1)
-        seconds = time.perf_counter() - begun
+        first = child.stdout.read(1)
+        seconds = time.perf_counter() - start
         child.stdout.read()
-    if child.returncode or not seen:
-        raise SideError(f"{' '.join(command[2:4])} failed with code {child.returncode}", "Run it by hand to see why")
+    if child.returncode or not first:
+        raise BenchError(f"{' '.join(command[2:4])} failed with code {child.returncode}", "Run it directly to see why")
     return seconds

@@ -1,8 +1,8 @@
-"""How fast stories are written: one at a time through mlx_lm.server, one at a time in process, and as `gatsby write`.
+"""How fast stories are written: one at a time through mlx_lm.server, one at a time in this process, and in a batch.
 
     gatsby bench write FOLDER --n 32
 
-All three have the same model folder, prompts, seeds, sampling and limits. The server's process has the same BLAS.
+All three use the same model folder, prompts, seeds, sampling and limits. The server's process uses the same BLAS.
 """
 
 import contextlib
@@ -16,9 +16,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from gatsby_mlx import house
 from gatsby_mlx.corpus.plan import plan
 from gatsby_mlx.errors import WriterError
-from gatsby_mlx.writers import house
 from gatsby_mlx.writers.base import StoryJob, Writer
 from gatsby_mlx.writers.server import ServerWriter
 from gatsby_mlx.writers.specs import ModelSpec, ServerSpec
@@ -30,9 +30,9 @@ START_S = 120
 def bench_write(
     folder: Path | str, n: int = 32, batch: int = 32, max_tokens: int = 320, seed: int = 1925
 ) -> dict[str, Any]:
-    """Write the same `n` stories in three ways; return stories a minute and tokens a second of each, and their ratios.
+    """Write the same `n` stories in three ways; return the speed of each and the ratio to the server's.
 
-    Loading is not counted; a first story warms each up. Takes minutes on a CPU.
+    Loading does not count; each way writes one story as a warmup. It takes minutes on a CPU.
     """
     from gatsby_mlx.writers.mlx_lm import MLXWriter
 
@@ -52,11 +52,11 @@ def bench_write(
 
 
 def timed(writer: Writer, jobs: list[StoryJob]) -> dict[str, float]:
-    """Return what writing all of `jobs` but the first, which warms up, takes."""
+    """Write the first of `jobs` as a warmup and time the others; return {stories, tokens, seconds and speeds}."""
     list(writer.write(deque(jobs[:1])))
-    begun = time.perf_counter()
+    start = time.perf_counter()
     drafts = list(writer.write(deque(jobs[1:])))
-    seconds = time.perf_counter() - begun
+    seconds = time.perf_counter() - start
     tokens = sum(draft.tokens_out or 0 for draft in drafts)
     return {
         "stories": len(drafts),
@@ -69,20 +69,20 @@ def timed(writer: Writer, jobs: list[StoryJob]) -> dict[str, float]:
 
 @contextlib.contextmanager
 def serving(folder: Path) -> Iterator[str]:
-    """Run mlx_lm.server on `folder` in a process of its own inside the block; the address is what it gives."""
+    """Run mlx_lm.server on `folder` in its own process inside the block; yield its URL."""
     with contextlib.closing(socket.socket()) as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    words = [sys.executable, "-c", SERVER, "--model", str(folder), "--port", str(port), "--log-level", "ERROR"]
-    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    command = [sys.executable, "-c", SERVER, "--model", str(folder), "--port", str(port), "--log-level", "ERROR"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        until = time.monotonic() + START_S
-        while process.poll() is None and time.monotonic() < until:
+        deadline = time.monotonic() + START_S
+        while process.poll() is None and time.monotonic() < deadline:
             with contextlib.suppress(OSError), contextlib.closing(socket.create_connection(("127.0.0.1", port), 1)):
                 break
             time.sleep(0.2)
         else:
-            raise WriterError("mlx_lm.server did not start", f"Try it by hand: mlx_lm.server --model {folder}")
+            raise WriterError("mlx_lm.server did not start", f"Try it directly: mlx_lm.server --model {folder}")
         yield f"http://127.0.0.1:{port}"
     finally:
         process.send_signal(signal.SIGTERM)

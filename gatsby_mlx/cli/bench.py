@@ -1,14 +1,16 @@
-"""`gatsby bench`: train, decode, scale, write, all, show."""
+"""`gatsby bench` and its subcommands."""
 
 import json
 import shlex
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from gatsby_mlx.cli.console import Status, check_plot, printable, table
-from gatsby_mlx.cli.measuring import (
+from gatsby_mlx.cli.bench_options import (
     Numbers,
     Shapes,
     common_options,
@@ -18,13 +20,22 @@ from gatsby_mlx.cli.measuring import (
     training_jobs,
     training_options,
 )
-from gatsby_mlx.config import PRESETS
+from gatsby_mlx.cli.console import PATH, Status, check_plot, json_option, model_option, plot_option, printable, table
+from gatsby_mlx.config import GPTConfig
+from gatsby_mlx.config import preset as preset_of
 from gatsby_mlx.errors import GatsbyError, UsageError
+
+if TYPE_CHECKING:
+    from gatsby_mlx.bench.suites import Bench, Results
+    from gatsby_mlx.bench.work import TrainWork
+
+COUNT = click.IntRange(1)
+Part = tuple[GPTConfig, "Callable[[Bench], Results]"]  # the model's shape, and what to measure with it
 
 
 @click.group()
 def command() -> None:
-    """Measure MLX against PyTorch on this machine, in turn, in one run.
+    """Compare MLX with PyTorch on this machine, alternating between them in one run.
 
     \b
     Examples:
@@ -35,11 +46,11 @@ def command() -> None:
 
 @command.command()
 @training_options
-@click.option("--to-loss", type=float, metavar="X", help="Also train both down to this loss: seconds and characters.")
-@click.option("--preset", "shapes", type=Shapes(), default="story", show_default=True, help="The model's shape.")
+@click.option("--to-loss", type=float, metavar="X", help="Also measure how long both take to reach this loss.")
+@click.option("--preset", "shapes", type=Shapes(), default="story", show_default=True, help="Presets to measure.")
 @common_options
 def train(batch, context, dtype, dropout, compile_torch, to_loss, shapes, **options) -> None:
-    """Measure training steps, once both halves have been shown to compute the same.
+    """Measure training steps, after a check that both libraries compute the same.
 
     \b
     Examples:
@@ -48,23 +59,23 @@ def train(batch, context, dtype, dropout, compile_torch, to_loss, shapes, **opti
       gatsby bench train --preset pocket,small,story --dropout 0 --plot sizes.svg
     """
 
-    def part(jobs):
-        def run(bench, suites):
-            results = suites.train(bench, jobs)
-            return results + (suites.to_loss(bench, jobs[0], to_loss) if to_loss else [])
+    def part(jobs: "list[TrainWork]") -> Part:
+        def run(bench: "Bench") -> "Results":
+            results = suites().train(bench, jobs)
+            return results + (suites().to_loss(bench, jobs[0], to_loss) if to_loss else [])
 
         return jobs[0].model, run
 
-    parts = [part(training_jobs(preset, batch, context, dtype, dropout)) for preset in shapes]
+    parts = [part(training_jobs(name, batch, context, dtype, dropout)) for name in shapes]
     measure(parts, default_pairs=10, compile_torch=compile_torch, **options)
 
 
 @command.command()
-@click.option("--batch", type=Numbers(), default="16,64", show_default=True, help="Batches, beside one row and sweep.")
+@click.option("--batch", type=Numbers(), default="16,64", show_default=True, help="Batch sizes, besides one story.")
 @preset_option
 @common_options
 def decode(batch, preset, **options) -> None:
-    """Measure decoding against the loop without a cache.
+    """Measure decoding, and compare it with the loop without a cache.
 
     \b
     Examples:
@@ -72,10 +83,10 @@ def decode(batch, preset, **options) -> None:
       gatsby bench decode --preset pocket --json
     """
 
-    def run(bench, suites):
-        return suites.decode(bench, batch) + suites.positions(bench) + suites.start(bench)
+    def run(bench: "Bench") -> "Results":
+        return suites().decode(bench, batch) + suites().positions(bench) + suites().start(bench)
 
-    measure([(PRESETS[preset].model, run)], default_pairs=5, **options)
+    measure([(preset_of(preset).model, run)], default_pairs=5, **options)
 
 
 @command.command()
@@ -83,9 +94,9 @@ def decode(batch, preset, **options) -> None:
 @preset_option
 @measuring_options
 def scale(batch, context, dtype, dropout, preset, **options) -> None:
-    """Measure training with one process and with two, as mlx.launch starts them here, in turn.
+    """Compare training in one process with training in two, which mlx.launch starts on this machine.
 
-    Both have the same step and the whole machine, so the ratio is what a second process costs or gains on it.
+    Both compute the same step and may use the whole machine, so the ratio says what a second process costs or gains.
 
     \b
     Examples:
@@ -96,18 +107,18 @@ def scale(batch, context, dtype, dropout, preset, **options) -> None:
 
     jobs = training_jobs(preset, batch, context, dtype, dropout)
     scaling.check_shared(jobs)
-    parts = [(jobs[0].model, lambda bench, suites: scaling.processes(bench, jobs))]
+    parts: list[Part] = [(jobs[0].model, lambda bench: scaling.processes(bench, jobs))]
     measure(parts, default_pairs=5, against="none", **options)
 
 
 @command.command()
-@click.argument("model", type=click.Path(path_type=Path))
-@click.option("--n", type=click.IntRange(1), default=32, show_default=True, help="Stories to write in each way.")
-@click.option("--batch", type=click.IntRange(1), default=32, show_default=True, help="Stories at once in this process.")
-@click.option("--max-tokens", type=click.IntRange(1), default=320, show_default=True, help="Tokens of a story at most.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@click.argument("model", metavar="DIR", type=PATH)
+@click.option("--n", type=COUNT, metavar="N", default=32, show_default=True, help="Stories to write in each way.")
+@click.option("--batch", type=COUNT, metavar="N", default=32, show_default=True, help="Stories written at once here.")
+@click.option("--max-tokens", type=COUNT, metavar="N", default=320, show_default=True, help="Most tokens of a story.")
+@json_option
 def write(model, n, batch, max_tokens, as_json) -> None:
-    """Measure how fast MODEL, a folder in mlx-lm's form, writes: here, in a batch, and behind mlx_lm.server.
+    """Measure how fast a model in mlx-lm's form (the folder DIR) writes, in this process and behind mlx_lm.server.
 
     \b
     Example:
@@ -116,26 +127,66 @@ def write(model, n, batch, max_tokens, as_json) -> None:
     from gatsby_mlx.bench.write import bench_write
 
     if not (model / "config.json").is_file():
-        raise UsageError(f"{model} is no model in mlx-lm's form: it has no config.json", "Make one: mlx_lm.convert")
-    found = bench_write(model, n, batch, max_tokens)
+        raise UsageError(f"{model} is not a model in mlx-lm's form: no config.json", "Make one with: mlx_lm.convert")
+    result = bench_write(model, n, batch, max_tokens)
     if as_json:
-        click.echo(json.dumps(found, indent=1))
+        click.echo(json.dumps(result, indent=1))
         return
     rows = [
-        [name, *(f"{value:,.1f}" for value in way.values()), f"{found['ratios'][name]:.2f}"]
-        for name, way in found["ways"].items()
+        [name, *(f"{value:,.1f}" for value in way.values()), f"{result['ratios'][name]:.2f}"]
+        for name, way in result["ways"].items()
     ]
-    first = next(iter(found["ways"].values()))
+    first = next(iter(result["ways"].values()))
     click.echo(table(["way", *(key.replace("_", " ") for key in first), "to the server"], rows))
+
+
+@command.command()
+@model_option
+@click.option(
+    "--seconds",
+    type=click.FloatRange(1),
+    metavar="S",
+    default=30.0,
+    show_default=True,
+    help="How long each group of visitors stays.",
+)
+@json_option
+def serve(model, seconds, as_json) -> None:
+    """Measure how fast `gatsby serve` is for one visitor, for 16, and for three with five stories each and one more.
+
+    \b
+    Examples:
+      gatsby bench serve
+      gatsby bench serve --model checkpoints/small --seconds 60 --json
+    """
+    from gatsby_mlx.bench import load_test
+
+    with load_test.serving(model) as url:
+        result = load_test.measure(url, seconds)
+    click.echo(json.dumps(result, indent=1) if as_json else render_load(result))
+
+
+def render_load(result: dict[str, Any]) -> str:
+    """Return the figures of a load test as a table and a sentence."""
+    groups = {"one visitor": "alone", "16 at once": "sixteen", "3 with five stories each, and 1": "five_at_once"}
+    rows = []
+    for name, key in groups.items():
+        figures = result[key]
+        first = f"{1e3 * figures['first_s']:.0f} ({1e3 * figures['first_s_worst']:.0f})"
+        speed = f"{figures['chars_per_s']:.1f} ({figures['chars_per_s_worst']:.1f})"
+        rows.append([name, str(figures["stories"]), first, speed])
+    head = ["visitors", "stories", "first character, ms (worst)", "characters/s of a story (worst)"]
+    freed = f"{1e3 * result['freed_s']:.0f} ms (worst {1e3 * result['freed_s_worst']:.0f})"
+    return f"{table(head, rows)}\n\nThe five slots of a visitor who disconnects are free after {freed}."
 
 
 @command.command(name="all")
 @training_options
-@click.option("--submit", is_flag=True, help="Write gatsby-bench-CHIP.json, to attach to an issue of the project.")
+@click.option("--submit", is_flag=True, help="Also write gatsby-bench-CHIP.json, to attach to an issue of the project.")
 @preset_option
 @common_options
 def every(batch, context, dtype, dropout, compile_torch, submit, preset, **options) -> None:
-    """Measure training, decoding and two processes against one, and leave one document.
+    """Measure training, decoding, and two processes against one; write one document.
 
     \b
     Examples:
@@ -143,15 +194,15 @@ def every(batch, context, dtype, dropout, compile_torch, submit, preset, **optio
     """
     jobs = training_jobs(preset, batch, context, dtype, dropout)
 
-    def run(bench, suites):
-        told = suites.decode(bench) + suites.positions(bench) + suites.start(bench)
-        return suites.train(bench, jobs) + told + two_processes(bench, jobs)
+    def run(bench: "Bench") -> "Results":
+        decoding = suites().decode(bench) + suites().positions(bench) + suites().start(bench)
+        return suites().train(bench, jobs) + decoding + two_processes(bench, jobs)
 
     measure([(jobs[0].model, run)], default_pairs=5, compile_torch=compile_torch, submit=submit, **options)
 
 
-def two_processes(bench, jobs) -> list:
-    """Return how the first job scales, or nothing, and say why: it must not cost what was measured before it."""
+def two_processes(bench: "Bench", jobs: "Sequence[TrainWork]") -> "Results":
+    """Return how the first job scales. After an error say why and return nothing, so that other results are kept."""
     from gatsby_mlx.bench import scale as scaling
 
     try:
@@ -162,10 +213,10 @@ def two_processes(bench, jobs) -> list:
 
 
 @command.command()
-@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--plot", type=click.Path(path_type=Path), help="Write a plot as .svg or .png.")
+@click.argument("files", metavar="FILE...", nargs=-1, required=True, type=PATH)
+@plot_option
 def show(files, plot) -> None:
-    """Compare what benches left, on one machine or several.
+    """Show and compare the documents of earlier runs, on one machine or several.
 
     \b
     Examples:
@@ -183,27 +234,43 @@ def show(files, plot) -> None:
         plots.draw(documents, plot)
 
 
+def suites() -> ModuleType:
+    """Return `bench.suites`, which imports MLX."""
+    from gatsby_mlx.bench import suites
+
+    return suites
+
+
 def measure(
-    parts, default_pairs, against, device, pairs, as_json, out, plot=None, compile_torch=False, submit=False
+    parts: "Sequence[Part]",
+    default_pairs: int,
+    against: str,
+    device: str | None,
+    pairs: int | None,
+    as_json: bool,
+    out: Path | None,
+    plot: Path | None = None,
+    compile_torch: bool = False,
+    submit: bool = False,
 ) -> None:
-    """For each (config, run), open both halves and let `run(bench, suites)` measure; show, write and draw it all."""
+    """Let each part measure with its model; then show, write and plot the results."""
     check_plot(plot)
     if out and not out.parent.is_dir():
         raise UsageError(f"There is no folder {out.parent} for the document", f"Make it with: mkdir -p {out.parent}")
-    from gatsby_mlx.bench import document, suites
+    from gatsby_mlx.bench import document
     from gatsby_mlx.bench.work import Settings
     from gatsby_mlx.files import write_atomic
 
     settings = Settings(pairs or default_pairs, device=device or "", against=against, compile_torch=compile_torch)
-    status, results, halves, missing = Status(), [], {}, ""
+    status, results, peers, missing = Status(), [], {}, ""
     for config, run in parts:
-        with suites.opened(settings, config, status) as bench:
+        with suites().open_bench(settings, config, status) as bench:
             if bench.missing and not missing:
                 click.echo(bench.missing, err=True)
-            results += run(bench, suites)
-            halves, missing = bench.hello, bench.missing
+            results += run(bench)
+            peers, missing = bench.handshake, bench.missing
     status.clear()
-    content = document.build(results, halves, settings, shlex.join(["gatsby", *sys.argv[1:]]))
+    content = document.build(results, peers, settings, shlex.join(["gatsby", *sys.argv[1:]]))
     text = json.dumps(content, indent=1)
     click.echo(text if as_json else render(content))
     if submit:
@@ -219,11 +286,11 @@ def measure(
         plots.draw([content], plot)
 
 
-def render(content) -> str:
-    """Return a document as a line on the machine and a table; columns that say nothing are left out."""
+def render(content: dict[str, Any]) -> str:
+    """Return a document as a line about the machine and a table without its empty columns."""
     from gatsby_mlx.bench import document
 
-    rows = document.rows(content)
+    rows = document.table_rows(content)
     used = [i for i in range(len(document.HEADER)) if any(row[i] for row in rows)]
     head = [document.HEADER[i] for i in used]
     return printable(document.title(content)) + "\n" + table(head, [[row[i] for i in used] for row in rows])

@@ -1,34 +1,34 @@
-"""What commands share on the terminal: a status line, coloured mentions, tables, and the options of a model."""
+"""What commands share: the status line, colored mentions, tables, and the options that choose and sample a model."""
 
 import os
 import re
 import shutil
 import sys
 from collections.abc import Callable, Iterable
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 
-from gatsby_mlx import shipped
-from gatsby_mlx.config import TEMP
+from gatsby_mlx.config import PRESET_NAMES, PRESETS
 from gatsby_mlx.errors import CheckpointError, GatsbyError, UsageError
+from gatsby_mlx.story.obsession import GREEN_LIGHT, Obsession
+from gatsby_mlx.story.sampling import TEMP
 
 if TYPE_CHECKING:
-    from gatsby_mlx.model.checkpoint import Checkpoint
+    from gatsby_mlx.api import Model
 
-RUNS = Path("runs")
-DEMO_RUN = Path("demo/run")
-SEED = click.IntRange(0, 2**32 - 1)  # what every generator in use takes
-_PARTIAL = re.compile(r"(?:g(?:r(?:e(?:e(?:n(?:\s+(?:l(?:i(?:g(?:h)?)?)?)?)?)?)?)?)?)\Z", re.IGNORECASE)
+SEED = click.IntRange(0, 2**32 - 1)  # what every random generator in use takes
+PATH = click.Path(path_type=Path)
 
 
 class Status:
-    """One line on stderr that is written over, without escape codes; silent when stderr is no terminal."""
+    """One line on stderr that is overwritten, without escape codes. Silent when stderr is not a terminal."""
 
     def __init__(self):
         self.live = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
-        self.shown = 0  # characters of it on the screen
+        self.shown = 0  # characters on the screen
 
     def __call__(self, line: str) -> None:
         if self.live:
@@ -66,91 +66,101 @@ def size(n_bytes: int) -> str:
 
 
 def confirm(question: str, yes: bool) -> None:
-    """Ask before a deed that is hard to undo; `yes` has answered already.
+    """Ask before something that is hard to undo, unless `yes`.
 
-    Raises GatsbyError for a no, and UsageError where nobody can be asked.
+    Raises GatsbyError for a no, and UsageError where there is no terminal to ask on.
     """
     if yes:
         return
     if not sys.stdin.isatty():
-        raise UsageError(f"This is asked first, and there is no terminal to ask on: {question}", "Add --yes")
+        raise UsageError(f"This needs a yes, and there is no terminal to ask on: {question}", "Add --yes")
     if not click.confirm(question, err=True):
-        raise GatsbyError("Nothing was changed", "Answer y to go on")
+        raise GatsbyError("Nothing was changed", "Answer y to continue")
 
 
 def printable(text: str) -> str:
-    """Return model text with everything but newline and printable characters taken out, safe for a terminal."""
+    """Return `text` with only its newlines and printable characters, safe for a terminal."""
     return "".join(c for c in text if c == "\n" or c.isprintable())
 
 
-def glow(text: str) -> str:
-    """Return `text` with each mention of the light in bright green; click drops the colour where none is wanted.
+def glow(text: str, obsession: Obsession = GREEN_LIGHT) -> str:
+    """Return `text` with each mention in a bright color; click drops the color where none is wanted.
 
-    Each of the two words is coloured by itself, so that the text can be cut into lines afterwards.
+    Each word is colored separately, so that the text can be wrapped afterwards.
     """
 
     def shine(word: re.Match) -> str:
         return click.style(word[0], fg="bright_green", bold=True)
 
-    return re.sub(r"(?i)green\s+light", lambda mention: re.sub(r"\S+", shine, mention[0]), printable(text))
+    return obsession.pattern.sub(lambda mention: re.sub(r"\S+", shine, mention[0]), printable(text))
 
 
-def stream(characters: Iterable[str], write: Callable[[str], None]) -> None:
-    """Write characters as they come, mentions glowing; what may become one is held back until it is known."""
+def stream(pieces: Iterable[str], write: Callable[[str], None], obsession: Obsession = GREEN_LIGHT) -> None:
+    """Write text as it comes, mentions colored. The start of a possible mention is held back until it is complete."""
     held = ""
-    for character in characters:
+    for character in chain.from_iterable(pieces):
         held += character
-        if not _PARTIAL.search(held):
-            write(glow(held))
+        if not begins_mention(held, obsession):
+            write(glow(held, obsession))
             held = ""
-    write(glow(held))
+    write(glow(held, obsession))
+
+
+def begins_mention(text: str, obsession: Obsession) -> bool:
+    """Return whether `text` ends in what may be the start of a mention.
+
+    >>> [begins_mention(text, GREEN_LIGHT) for text in ("a gre", "a green  li", "a")]
+    [True, True, False]
+    """
+    phrase = obsession.phrase
+    for n in range(min(len(phrase) - 1, len(" ".join(text.split()) + " ")), 0, -1):
+        start = r"\s+".join(map(re.escape, phrase[:n].split(" ")))
+        if re.search(rf"{start}\Z", text, re.IGNORECASE):
+            return True
+    return False
 
 
 def choose_model(model: str | None) -> Path:
-    """Return the checkpoint to use: the one named, else the newest local run's, else the shipped one.
+    """Return the checkpoint that `--model` names, else the newest local run, else the shipped checkpoint.
 
-    Says on stderr which it was when none was named. Raises CheckpointError when there is none at all.
+    Where none is named, say on stderr which one is used. Raises CheckpointError where there is none.
     """
-    from gatsby_mlx.model.checkpoint import NAMES
+    from gatsby_mlx import api, shipped
 
     if model is not None:
-        return Path(model)
-    folders = [f for f in [*RUNS.glob("*"), DEMO_RUN] if not f.name.startswith(".")]
-    local = [c for f in folders for name in NAMES if (c := f / name / "config.json").is_file()]
-    if local:
-        newest = max(local, key=lambda path: (path.stat().st_mtime_ns, path)).parent.parent
+        return api.find_model(model)
+    if newest := api.newest_run():
         click.echo(f"using the newest run, {newest}", err=True)
         return newest
-    found = shipped.checkpoint()
-    if found is None:
-        cure = "Make one with: gatsby demo, or name one with --model DIR"
-        raise CheckpointError(f"There is no model in {RUNS}/ or {DEMO_RUN}, and none ships", cure)
-    click.echo(f"using the checkpoint that ships, {found.name}", err=True)
-    return found
+    if shipped.checkpoint() is None:
+        raise CheckpointError(f"There is no model in {api.RUNS}/ or {api.DEMO_RUN}, and none ships", api.MAKE_ONE)
+    shipped_model = api.find_model()
+    click.echo(f"using the checkpoint that ships, {shipped_model.name}", err=True)
+    return shipped_model
 
 
-def load_model(model: str | None) -> "Checkpoint":
-    """Return the model that `--model` means, and say on stderr what makes it slow here, if anything does."""
-    from gatsby_mlx.model import checkpoint
+def load_model(model: str | None) -> "Model":
+    """Return the model that `--model` names; say on stderr what makes it slow here, if anything does."""
+    from gatsby_mlx import api
 
-    ready = checkpoint.load(choose_model(model))
+    loaded = api.load(choose_model(model))
     warn_if_slow()
-    return ready
+    return loaded
 
 
 def warn_if_slow(compiles: bool = False) -> None:
-    """Say on stderr, in one line each, that no fast BLAS was found or that nothing can be compiled (`compiles`)."""
+    """Say on stderr, in a line each, if there is no fast BLAS or (with `compiles`) if MLX cannot compile here."""
     from gatsby_mlx import device
-    from gatsby_mlx.device.compiler import CURE
+    from gatsby_mlx.device.compiler import HINT
 
     if warning := device.prepare().warning:
         click.echo(f"slow: {warning}", err=True)
     if compiles and (problem := device.compile_problem()):
-        click.echo(f"slow: {problem}, so steps run uncompiled. Try: {CURE}", err=True)
+        click.echo(f"slow: {problem}, so steps run uncompiled. Try: {HINT}", err=True)
 
 
 def check_plot(path: Path | None) -> None:
-    """Refuse a plot that could not be written, before the work that it shows. Raises UsageError."""
+    """Raise UsageError for a plot that cannot be written, before the work that it shows."""
     if path and path.suffix.lower() not in (".svg", ".png"):
         raise UsageError(
             f"A plot is written as .svg or .png, not {str(path)!r}", f"Try --plot {path.stem or 'dial'}.svg"
@@ -160,7 +170,7 @@ def check_plot(path: Path | None) -> None:
 
 
 def table(header: list[str], rows: list[list[str]]) -> str:
-    """Return a plain table, numbers flush right, text flush left, safe for a terminal."""
+    """Return a plain table, safe for a terminal: numbers aligned right, text aligned left."""
     header, *rows = [[printable(cell) for cell in row] for row in [header, *rows]]
     widths = [max(len(r[i]) for r in [header, *rows]) for i in range(len(header))]
     right = [all(re.match(r"^[-+]?[\d.,%]*$", r[i]) for r in rows) for i in range(len(header))]
@@ -172,29 +182,55 @@ def table(header: list[str], rows: list[list[str]]) -> str:
     return "\n".join([line(header), line(["-" * w for w in widths]), *map(line, rows)])
 
 
-def model_option(function):
+class PresetName(click.ParamType):
+    """The name of a preset. Help shows the current names; earlier ones are accepted too."""
+
+    name = "NAME"
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
+        return f"[{'|'.join(PRESETS)}]"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if value not in PRESET_NAMES:
+            self.fail(f"there is no preset {value!r}; choose one of {', '.join(PRESETS)}", param, ctx)
+        return value
+
+
+F = TypeVar("F", bound=Callable[..., object])
+
+
+def model_option(function: F) -> F:
     """Add --model, for `choose_model`."""
     default = "newest run, else the one that ships"
-    return click.option("--model", metavar="DIR", show_default=default, help="Checkpoint or run folder.")(function)
+    text = "Checkpoint or run folder, or a repository in the hub's cache."
+    return click.option("--model", metavar="DIR", show_default=default, help=text)(function)
 
 
-def max_tokens_option(function):
+def max_tokens_option(function: F) -> F:
     """Add --max-tokens, named as in mlx_lm: a token is a character here."""
-    told = "Characters of a story at most."
     limit = click.IntRange(1)
-    return click.option("--max-tokens", type=limit, metavar="N", show_default="the context", help=told)(function)
+    text = "Most characters of a story."
+    return click.option("--max-tokens", type=limit, metavar="N", show_default="the context", help=text)(function)
 
 
-def sampling_options(function):
+def sampling_options(function: F) -> F:
     """Add --temp, --top-k and --top-p, named as in mlx_lm."""
+    top_p = "Sample from the likeliest characters up to this probability; 1 is all."
+    top_k = "Sample from the k likeliest characters; 0 is all."
     for option in (
-        click.option(
-            "--top-p", metavar="X", default=1.0, show_default=True, help="Keep the likeliest share of probability."
-        ),
-        click.option(
-            "--top-k", metavar="N", default=0, show_default=True, help="Keep the k likeliest characters; 0 is all."
-        ),
+        click.option("--top-p", metavar="X", default=1.0, show_default=True, help=top_p),
+        click.option("--top-k", metavar="N", default=0, show_default=True, help=top_k),
         click.option("--temp", metavar="X", default=TEMP, show_default=True, help="Temperature; 0 is greedy."),
     ):
         function = option(function)
     return function
+
+
+def plot_option(function: F) -> F:
+    """Add --plot, for `check_plot`."""
+    return click.option("--plot", type=PATH, metavar="FILE", help="Write a plot to FILE, as .svg or .png.")(function)
+
+
+def json_option(function: F) -> F:
+    """Add --json."""
+    return click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")(function)

@@ -2,17 +2,23 @@
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from gatsby_mlx.cli.console import check_plot, printable, table
+from gatsby_mlx.cli.console import PATH, check_plot, json_option, plot_option, printable, table
+
+if TYPE_CHECKING:
+    from gatsby_mlx.corpus.levels import CorpusDial
+    from gatsby_mlx.corpus.load import Corpus
 
 
 @click.group()
 def command() -> None:
-    """Look at a corpus.
+    """Show or verify a corpus.
 
     \b
     Example:
@@ -21,11 +27,11 @@ def command() -> None:
 
 
 @command.command()
-@click.argument("path", type=click.Path(path_type=Path), required=False)
-@click.option("--plot", type=click.Path(path_type=Path), help="Write the dial by writer and level as .svg or .png.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@click.argument("path", type=PATH, required=False)
+@plot_option
+@json_option
 def show(path: Path | None, plot: Path | None, as_json: bool) -> None:
-    """Print a corpus's figures and its dial by writer and level. PATH is a file or a folder with raw.txt.
+    """Show a corpus's figures and its dial by writer and level. PATH is a file, or a folder with raw.txt.
 
     \b
     Examples:
@@ -33,9 +39,9 @@ def show(path: Path | None, plot: Path | None, as_json: bool) -> None:
       gatsby corpus show stories --plot dial.svg
     """
     from gatsby_mlx import shipped
+    from gatsby_mlx.corpus.levels import corpus_dials
     from gatsby_mlx.corpus.load import load
     from gatsby_mlx.corpus.measure import measure
-    from gatsby_mlx.evaluation.corpus_dial import corpus_dials
 
     check_plot(plot)
     corpus = load(path or shipped.corpus())
@@ -51,15 +57,15 @@ def show(path: Path | None, plot: Path | None, as_json: bool) -> None:
         for part in (acceptance_table(corpus.manifest), empty_line(corpus.manifest)):
             click.echo(f"\n{part}" if part else "", nl=bool(part))
     if plot:
-        from gatsby_mlx.evaluation.plots import corpus_plot
+        from gatsby_mlx.evaluation.figures import corpus_plot
 
-        corpus_plot(dials, path=plot)
+        corpus_plot(dials, corpus.obsession, plot)
 
 
 @command.command()
-@click.argument("path", type=click.Path(path_type=Path), required=False)
+@click.argument("path", type=PATH, required=False)
 def verify(path: Path | None) -> None:
-    """Check every story's offset, length and hash against the manifest, and the counts. PATH as for show.
+    """Check the manifest's counts, and the offset, length and hash of every story. PATH as for show.
 
     \b
     Example:
@@ -75,19 +81,19 @@ def verify(path: Path | None) -> None:
     click.echo(printable(f"{corpus.path}: {n:,} stories; every offset, length and hash agrees with the manifest"))
 
 
-def to_json(corpus, figures: dict, dials) -> str:
-    """Return everything as one JSON document; the mean of a level without a story is null."""
+def to_json(corpus: "Corpus", figures: dict[str, Any], dials: "Sequence[CorpusDial]") -> str:
+    """Return the JSON document of `gatsby corpus show`. The mean of a level without a story is null."""
     rows = [
         {**asdict(d), "means": [None if math.isnan(m) else m for m in d.means]}  # JSON has no NaN
         for d in dials
     ]
-    told = {"path": str(corpus.path), "sha256": corpus.sha256, "characters": corpus.n_chars}
-    told |= {key: corpus.manifest[key] for key in ("blend", "attempts", "counts", "sources") if key in corpus.manifest}
-    return json.dumps({**told, **figures, "dial": rows}, indent=1)
+    facts = {"path": str(corpus.path), "sha256": corpus.sha256, "characters": corpus.n_chars}
+    facts |= {key: corpus.manifest[key] for key in ("blend", "attempts", "counts", "sources") if key in corpus.manifest}
+    return json.dumps({**facts, **figures, "dial": rows}, indent=1)
 
 
-def dial_table(dials) -> str:
-    """Return mean mentions by writer and level, with the fewest and the most."""
+def dial_table(dials: "Sequence[CorpusDial]") -> str:
+    """Return a table of the mean mentions by writer and level, with the fewest and the most."""
     rows = []
     for d in dials:
         levels = zip(d.means, d.fewest, d.most, strict=True)
@@ -96,27 +102,28 @@ def dial_table(dials) -> str:
     return table(["mentions", *(f"level {k}" for k in range(1, 6)), "stories"], rows)
 
 
-def acceptance_table(manifest: dict) -> str:
-    """Return, by writer, the stories written, those that passed, what each gate refused, and tokens a second."""
+def acceptance_table(manifest: dict[str, Any]) -> str:
+    """Return a table by writer: stories written, share that passed, failures by gate, and tokens per second."""
     attempts = manifest.get("attempts") or {}
-    if not any(own["failed"] or own["tokens_out"] for own in attempts.values()):
+    if not any(counts["failed"] or counts["tokens_out"] for counts in attempts.values()):
         return ""
-    gates = [gate for gate in manifest["gates"] if any(gate in own["failed"] for own in attempts.values())]
+    gates = [gate for gate in manifest["gates"] if any(gate in counts["failed"] for counts in attempts.values())]
     rows, seconds = [], manifest["timings"].get("by_writer", {})
-    for writer, own in attempts.items():
-        cells = [str(own["failed"].get(gate, 0)) for gate in gates]
-        speed = f"{own['tokens_out'] / seconds[writer]:.0f}" if own["tokens_out"] and seconds.get(writer) else "-"
-        share = f"{100 * own['passed'] / own['written']:.0f}%"
-        rows.append([writer, str(own["written"]), share, *cells, str(own.get("reasoned", 0)), speed])
+    for writer, counts in attempts.items():
+        cells = [str(counts["failed"].get(gate, 0)) for gate in gates]
+        measured = counts["tokens_out"] and seconds.get(writer)
+        speed = f"{counts['tokens_out'] / seconds[writer]:.0f}" if measured else "-"
+        share = f"{100 * counts['passed'] / counts['written']:.0f}%"
+        rows.append([writer, str(counts["written"]), share, *cells, str(counts.get("reasoned", 0)), speed])
     return table(["writer", "written", "passed", *gates, "reasoned", "tokens/s"], rows)
 
 
-def empty_line(manifest: dict) -> str:
-    """Return how many stories were moved to another level and which places stayed empty, if any."""
+def empty_line(manifest: dict[str, Any]) -> str:
+    """Return how many stories were moved to another level and how many are missing by level, or ""."""
     counts = manifest.get("counts", {})
     empty = ", ".join(f"{n} at level {level}" for level, n in counts.get("empty", {}).items() if n)
     moved = f"{counts['moved']} stories were moved to the level that their mentions fit" if counts.get("moved") else ""
-    return "; ".join(filter(None, [moved, f"empty places: {empty}" if empty else ""]))
+    return "; ".join(filter(None, [moved, f"missing stories: {empty}" if empty else ""]))
 
 
 LABELS = {
@@ -125,26 +132,24 @@ LABELS = {
     "ends_in_sentence": "stories that end in a sentence",
     "names_hero": "stories that name their hero",
     "topic_in_first_sentence": "every topic word in the first sentence",
-    "topics_strictly_rising": "topics whose mentions rise at every level",
-    "green_that_is_not_the_light": "`green` that is not the light",
+    "topics_strictly_rising": "topics whose mentions rise with every level",
+    "green_that_is_not_the_light": "uses of the obsession's first word alone",
     "distinct_words": "distinct words",
     "distinct_4_grams": "distinct 4-grams / all",
     "distinct_sentences": "distinct sentences / all",
-    "first_sentences_shared": "first sentences shared verbatim",
-    "commonest_pattern": "commonest sentence pattern, of stories",
-    "highest_jaccard": "highest Jaccard of two stories, unlike topics",
+    "first_sentences_shared": "stories that share their first sentence",
+    "commonest_pattern": "stories with the most common sentence pattern",
+    "highest_jaccard": "highest Jaccard similarity of two stories, different topics",
 }
 PERCENT = set(list(LABELS)[:7]) | {"first_sentences_shared", "commonest_pattern"}
 
 
-def figures_table(figures: dict) -> str:
-    """Return the figures of `measure` as a table; variety is counted on the first 1,000 stories."""
+def figures_table(figures: dict[str, Any]) -> str:
+    """Return the figures of `measure` as a table. Variety is measured on the first 1,000 stories."""
     rows = []
     for key, label in LABELS.items():
         value = figures[key]
         if value is not None:
-            shown = (
-                f"{100 * value:.1f}%" if key in PERCENT else f"{value:,}" if isinstance(value, int) else f"{value:.2f}"
-            )
-            rows.append([label, shown])
+            number = f"{value:,}" if isinstance(value, int) else f"{value:.2f}"
+            rows.append([label, f"{100 * value:.1f}%" if key in PERCENT else number])
     return table(["figure (variety: first 1,000 stories)", "value"], rows)

@@ -4,11 +4,13 @@ import json
 
 import click
 
+from gatsby_mlx.cli.console import json_option
+
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@json_option
 def command(as_json: bool) -> None:
-    """Say what this machine has and what slows it down.
+    """Show what this machine has and what slows it down.
 
     \b
     Examples:
@@ -25,7 +27,7 @@ def command(as_json: bool) -> None:
 
 
 def render(report: dict) -> str:
-    """Return the report of `device.machine` as lines for a person."""
+    """Return the report of `device.machine` as text."""
     platform, blas, speed, compiler = (report[k] for k in ("platform", "blas", "measured_gflop_s", "compiler"))
     system = platform.get("chip") or platform["processor"]
     release = f"macOS {platform['macos']}" if platform.get("macos") else f"{platform['system']} {platform['release']}"

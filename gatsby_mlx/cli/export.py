@@ -1,40 +1,46 @@
 """`gatsby export`."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from gatsby_mlx.cli.console import load_model, table
+from gatsby_mlx.cli.console import PATH, load_model, table
+
+if TYPE_CHECKING:
+    from gatsby_mlx.hub.export import Prepared
 
 
 @click.command()
-@click.argument("model", metavar="DIR", type=click.Path(path_type=Path))
+@click.argument("model", metavar="DIR", type=PATH)
 @click.option(
-    "--to", "kind", type=click.Choice(["native", "gpt2", "gguf", "onnx"]), required=True, help="The form to write."
+    "--to", "kind", type=click.Choice(["native", "gpt2", "gguf", "onnx"]), required=True, help="Output format."
 )
-@click.option("--out", type=click.Path(path_type=Path), show_default="DIR-FORM", help="Folder to write.")
+@click.option("--out", type=PATH, metavar="DIR", show_default="DIR-FORMAT", help="Output folder.")
 @click.option(
     "--dtype",
     type=click.Choice(["float32", "float16", "bfloat16"]),
     show_default="float32; float16 with --quantize",
-    help="How weights are stored.",
+    help="Type of the stored weights.",
 )
-@click.option("--quantize", type=click.Choice(["8", "4"]), help="Bits of a weight, for mlx-lm (--to gpt2).")
-@click.option("--allow-drift", is_flag=True, help="Put GELU's tanh form in the place of its erf form, and measure it.")
+@click.option("--quantize", type=click.Choice(["8", "4"]), help="Bits of a quantized weight, for mlx-lm (--to gpt2).")
+@click.option(
+    "--allow-drift", is_flag=True, help="Replace the erf form of GELU by its tanh form, and measure the change."
+)
 @click.option(
     "--n-topics",
     type=click.IntRange(0, 120),
     default=12,
     show_default=True,
     metavar="N",
-    help="Topics of the dial that is read before and after --quantize; 0 reads none.",
+    help="Topics of the dial that is measured before and after --quantize; 0 is none.",
 )
 def command(model, kind, out, dtype, quantize, allow_drift, n_topics) -> None:
-    """Write a model in a form that other libraries run, with a card.
+    """Convert the model in DIR to a format of other libraries, with a card.
 
-    gpt2 is for mlx_lm.generate, mlx_lm.server and transformers; gguf for llama.cpp (pip install "gatsby-mlx[gguf]");
-    onnx for onnxruntime, in a browser too (pip install "gatsby-mlx[onnx]"); native is our own folder, at half the size
-    with --dtype float16.
+    gpt2 is for mlx_lm.generate, mlx_lm.server and transformers; gguf for llama.cpp; onnx for onnxruntime, also in a
+    browser; native is a checkpoint folder, half as large with --dtype float16. In a checkout, pip install '.[gguf]'
+    or '.[onnx]' installs what these two need.
 
     \b
     Examples:
@@ -42,17 +48,16 @@ def command(model, kind, out, dtype, quantize, allow_drift, n_topics) -> None:
       gatsby export runs/story --to gpt2 --quantize 4 --out story-4bit
       gatsby export runs/story --to native --dtype float16 --out story-half
     """
+    from gatsby_mlx.files import check_free
     from gatsby_mlx.hub.export import DTYPES, Form, export, prepare
-    from gatsby_mlx.hub.gpt2 import Quantised
-    from gatsby_mlx.hub.place import check_free
+    from gatsby_mlx.hub.gpt2 import Quantized
 
     dtype = dtype or ("float16" if quantize else "float32")
-    form = Form(kind, dtype, Quantised(int(quantize), DTYPES[dtype]) if quantize else None, allow_drift)
+    form = Form(kind, dtype, Quantized(int(quantize), DTYPES[dtype]) if quantize else None, allow_drift)
     out = out or Path(f"{str(model).rstrip('/')}-{kind}")
     check_free(out)
-    ready = load_model(str(model))
-    prepared = prepare(ready, form)
-    if form.quantised and n_topics:
+    prepared = prepare(load_model(str(model)).checkpoint, form)
+    if form.quantized and n_topics:
         prepared.notes.append(dials(prepared, n_topics))
     for note in prepared.notes:
         click.echo(note, err=True)
@@ -60,20 +65,22 @@ def command(model, kind, out, dtype, quantize, allow_drift, n_topics) -> None:
     click.echo(out)
 
 
-def dials(prepared, n_topics: int) -> str:
-    """Return the dial of a model and of what its stored weights stand for, on the same topics and seeds, as a table."""
-    from gatsby_mlx.cli.evaluating import progress_line
+def dials(prepared: "Prepared", n_topics: int) -> str:
+    """Return a table of the model's dial with its weights as they were and as they are stored."""
+    from gatsby_mlx.cli.story_options import ProgressLine
     from gatsby_mlx.evaluation.dial import measure
-    from gatsby_mlx.evaluation.stories import Plan, tell
+    from gatsby_mlx.evaluation.stories import StoryPlan, tell
     from gatsby_mlx.evaluation.topics import default_topics
 
-    plan = Plan(default_topics(n_topics), seeds=1)
+    obsession = prepared.ready.obsession
+    plan = StoryPlan(default_topics(n_topics), seeds=1, obsession=obsession)
     rows = []
     for label, model in (("before", prepared.ready.model), ("after", prepared.measured)):
-        dial = measure(tell(model, prepared.ready.tokenizer, plan, progress=progress_line()).stories)
+        stories = tell(model, prepared.ready.tokenizer, plan, progress=ProgressLine()).stories
+        dial = measure(stories, obsession=obsession)
         ended = sum(level.ended for level in dial.levels) / len(dial.levels)
         means = [f"{mean:.2f}" for mean in dial.means]
         rows.append([label, *means, f"{dial.spearman:.2f}", f"{100 * ended:.0f}%"])
     head = ["mentions at level", "1", "2", "3", "4", "5", "Spearman", "ended"]
-    told = f"The dial before and after, {n_topics} topics, one story a level:"
-    return f"{told}\n\n```\n{table(head, rows)}\n```"
+    title = f"The dial before and after, {n_topics} topics, one story a level:"
+    return f"{title}\n\n```\n{table(head, rows)}\n```"

@@ -6,16 +6,20 @@ from pathlib import Path
 
 import click
 
+from gatsby_mlx.cli.console import PATH
+
 
 @click.command()
-@click.argument("repo", metavar="REPO[@REVISION]")
-@click.option("--out", type=click.Path(path_type=Path), show_default="models/NAME or corpora/NAME", help="New folder.")
-@click.option("--corpus", type=click.Path(path_type=Path), help="Text with the characters of a nanoGPT checkpoint.")
+@click.argument("repo", metavar="OWNER/NAME[@REVISION]")
+@click.option(
+    "--out", type=PATH, metavar="DIR", show_default="models/NAME or corpora/NAME", help="Output folder, a new one."
+)
+@click.option("--corpus", type=PATH, metavar="FILE", help="A text with the characters of a nanoGPT checkpoint.")
 def command(repo: str, out: Path | None, corpus: Path | None) -> None:
-    """Bring a model or, as datasets/OWNER/NAME, a corpus from the hub. Prints the folder it is in.
+    """Download a model or, as datasets/OWNER/NAME, a corpus from the hub. Prints its folder.
 
-    A ckpt.pt of nanoGPT, such as the one this project began from, is imported without PyTorch. HF_HUB_OFFLINE=1 takes
-    what the cache holds.
+    A ckpt.pt of nanoGPT, such as the baseline that this project started from, is converted without PyTorch. With
+    HF_HUB_OFFLINE=1 only the hub's cache is used.
 
     \b
     Examples:
@@ -27,11 +31,12 @@ def command(repo: str, out: Path | None, corpus: Path | None) -> None:
     from gatsby_mlx.hub.pull import pull
     from gatsby_mlx.hub.remote import parse
 
-    found = parse(repo)
-    out = out or Path("corpora" if found.kind == "dataset" else "models") / found.name
-    commit = pull(found, out, corpus, progress=sys.stderr.isatty())
+    named = parse(repo)
+    is_corpus = named.kind == "dataset"
+    out = out or Path("corpora" if is_corpus else "models") / named.name
+    commit = pull(named, out, corpus, progress=sys.stderr.isatty())
     click.echo(out)
-    click.echo(f"{found}@{commit}", err=True)
-    place = shlex.quote(str(out))
-    then = f"gatsby corpus show {place}" if found.kind == "dataset" else f'gatsby tell "a lost kitten" --model {place}'
-    click.echo(then, err=True)
+    click.echo(f"{named}@{commit}", err=True)
+    folder = shlex.quote(str(out))
+    next_step = f"gatsby corpus show {folder}" if is_corpus else f'gatsby tell "a lost kitten" --model {folder}'
+    click.echo(next_step, err=True)

@@ -8,48 +8,50 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from gatsby_mlx.cli.console import RUNS, SEED, Status, clock, warn_if_slow
-from gatsby_mlx.config import DTYPES, PRESETS
+from gatsby_mlx.cli.console import PATH, SEED, PresetName, Status, clock, warn_if_slow
+from gatsby_mlx.config import DTYPES
+
+if TYPE_CHECKING:
+    from gatsby_mlx.training.loop import Run
+    from gatsby_mlx.training.record import Validation
 
 
 @click.command()
-@click.option(
-    "--preset",
-    type=click.Choice(list(PRESETS)),
-    show_default="story; tune with --from",
-    help="Model and recipe.",
-)
-@click.option(
-    "--corpus", type=click.Path(path_type=Path), show_default="the one that ships", help="Corpus file or folder."
-)
+@click.option("--preset", type=PresetName(), show_default="story; tune with --from", help="Model and recipe.")
+@click.option("--corpus", type=PATH, metavar="DIR", show_default="the one that ships", help="Corpus file or folder.")
 @click.option(
     "--from",
     "start",
-    type=click.Path(path_type=Path),
+    type=PATH,
     metavar="DIR",
     show_default="the one that ships, with --preset tune",
-    help="A checkpoint to go on from; it keeps its shape.",
+    help="A checkpoint to continue from; the model keeps its shape.",
 )
-@click.option("--out", type=click.Path(path_type=Path), show_default="runs/PRESET", help="Run folder.")
-@click.option("--max-chars", type=click.IntRange(1), metavar="N", help="Characters to see, in place of the preset's.")
-@click.option("--lr", type=float, metavar="X", help="Peak learning rate, in place of the preset's.")
-@click.option("--dropout", type=float, metavar="X", help="Dropout, in place of the preset's.")
+@click.option("--out", type=PATH, metavar="DIR", show_default="runs/PRESET", help="Run folder.")
+@click.option(
+    "--max-chars", type=click.IntRange(1), metavar="N", show_default="the preset's", help="Characters to see."
+)
+@click.option("--lr", type=float, metavar="X", show_default="the preset's", help="Peak learning rate.")
+@click.option("--dropout", type=float, metavar="X", show_default="the preset's", help="Dropout.")
 @click.option(
     "--dtype",
     type=click.Choice(DTYPES),
     show_default="the preset's, float32",
-    help="What a step computes in, for a GPU; the weights stay in float32.",
+    help="Type that a step computes in, for a GPU; the weights stay in float32.",
 )
-@click.option("--seed", type=SEED, metavar="N", help="Seed of weights, order and dropout.")
-@click.option("--resume", is_flag=True, help="Go on where the run in --out stopped, exactly.")
+@click.option("--seed", type=SEED, metavar="N", show_default="the preset's", help="Seed of weights, order and dropout.")
+@click.option(
+    "--resume",
+    is_flag=True,
+    help="Continue the run in --out: bit for bit on a CPU, on a GPU as exactly as two runs agree.",
+)
 @click.pass_context
 def command(ctx, preset, corpus, start, out, max_chars, lr, dropout, dtype, seed, resume) -> None:
-    """Train a model on a corpus. Ctrl-C saves and leaves; --resume goes on as if nothing had happened.
+    """Train a model on a corpus. Ctrl-C saves and stops; --resume continues as if there had been no interruption.
 
     \b
     Examples:
@@ -58,66 +60,45 @@ def command(ctx, preset, corpus, start, out, max_chars, lr, dropout, dtype, seed
       gatsby train --preset tune --corpus stories
       mlx.launch -n 2 gatsby train --preset story
     """
-    from gatsby_mlx import shipped
-    from gatsby_mlx.config import changed
-    from gatsby_mlx.config import preset as find_preset
-    from gatsby_mlx.corpus.load import load
-    from gatsby_mlx.model import checkpoint
-    from gatsby_mlx.training.loop import Run
-    from gatsby_mlx.training.ranks import AGAIN, Ranks
-    from gatsby_mlx.training.record import check_out
+    from gatsby_mlx import api
+    from gatsby_mlx.device.ranks import RESUME_HINT, Ranks
 
-    preset = preset or ("tune" if start else "story")
-    chosen = find_preset(preset)
-    training = changed(chosen.training, max_chars=max_chars, lr=lr, dtype=dtype, seed=seed)
-    model = changed(chosen.model, dropout=dropout)
-    out = out or RUNS / preset
     ranks = Ranks()
     if ranks.size > 1:
-        told = f"Process {ranks.rank} of {ranks.size} was told to end, as mlx.launch does when another one has failed"
-        say_when_ended(f"gatsby: {told}. {AGAIN}")
-    if ranks.first:
-        check_out(out, resume)
-    known = checkpoint.load(start or shipped_one()) if start or preset == "tune" else None
-    run = Run(load(corpus or shipped.corpus()), model, training, out, preset, ranks, known)
-    if resume:
-        run.resume()
-    if not ranks.first:  # the first process writes and speaks for all
+        message = f"mlx.launch ended process {ranks.rank} of {ranks.size}, as it does when another process has failed"
+        exit_on_sigterm(f"gatsby: {message}. {RESUME_HINT}")
+    run = api.plan_training(
+        corpus,
+        preset,
+        out,
+        start=start,
+        max_chars=max_chars,
+        lr=lr,
+        dropout=dropout,
+        dtype=dtype,
+        seed=seed,
+        resume=resume,
+        ranks=ranks,
+    )
+    if not ranks.first:  # only the first process writes files and messages
         ctx.exit(130 if train_silently(run) else 0)
-    if known:
-        click.echo(f"from {known.path}", err=True)
+    if start or run.name == "tune":
+        click.echo(f"from {api.find_start(start)}", err=True)
     click.echo(describe(run), err=True)
     stopped = train_with_status(run)
-    best = run.progress
-    if best.best_step:
-        plot_loss(out)
-        click.echo(f"best {run.judged_by} {best.best_loss:.4f} nats a character, step {best.best_step}", err=True)
+    progress = run.progress
+    if progress.best_step:
+        api.TrainedRun(run.out).plot(run.out / "loss.svg")
+        line = f"best {run.criterion} {progress.best_loss:.4f} nats per character, at step {progress.best_step}"
+        click.echo(line, err=True)
     if stopped:
-        click.echo(f"stopped and saved; go on with: {same_command(ctx)} --resume", err=True)
+        click.echo(f"stopped and saved; continue with: {same_command(ctx)} --resume", err=True)
         ctx.exit(130)
-    click.echo(f'gatsby tell "a dog and a balloon" --green 3 --model {shlex.quote(str(out))}', err=True)
-
-
-def shipped_one() -> Path:
-    """Return the checkpoint that ships; raise UsageError where none does."""
-    from gatsby_mlx import shipped
-    from gatsby_mlx.errors import UsageError
-
-    if found := shipped.checkpoint():
-        return found
-    raise UsageError("No checkpoint ships with this installation", "Name one to go on from: --from DIR")
-
-
-def plot_loss(out: Path) -> None:
-    """Write loss.svg into a run folder, from its metrics.jsonl."""
-    from gatsby_mlx.evaluation.plots import loss_curve
-    from gatsby_mlx.training.record import read_metrics
-
-    loss_curve(read_metrics(out / "metrics.jsonl"), out / "loss.svg")
+    click.echo(f'gatsby tell "a dog and a balloon" --level 3 --model {shlex.quote(str(run.out))}', err=True)
 
 
 def same_command(ctx: click.Context) -> str:
-    """Return the command line with the options that were given: a run resumes with those it began with."""
+    """Return the command line with the options that were given: a resumed run needs the same ones."""
     given = [
         p for p in ctx.command.params if ctx.get_parameter_source(p.name) is click.core.ParameterSource.COMMANDLINE
     ]
@@ -125,22 +106,25 @@ def same_command(ctx: click.Context) -> str:
     return shlex.join(["gatsby", "train", *words])
 
 
-def describe(run) -> str:
-    """Return what is about to be trained, in two lines."""
+def describe(run: "Run") -> str:
+    """Return the model and the split of the corpus, in two lines."""
     c, m = run.model_config, run.model
-    learn, judge = len(run.split.train), len(run.split.validation)
-    sides = f"{learn} stories to learn, {judge} to judge by (split by {run.config.split})"
-    size = f"{m.n_params(positions=False):,} parameters as the seed counts them, {m.n_params():,} in full"
+    split = run.data.split
+    sides = f"{len(split.train)} training stories, {len(split.validation)} for validation (split by {run.config.split})"
+    size = f"{m.n_params():,} parameters, {m.n_params(positions=False):,} without the position table"
     return f"{run.name}: {c.n_layer} layers, {c.n_head} heads, {c.n_embd} wide, context {c.block_size}; {size}\n{sides}"
 
 
-def train_with_status(run, until: float = math.inf) -> bool:
-    """Run to the end or to `until` (monotonic seconds), progress on stderr; return whether Ctrl-C stopped it."""
+def train_with_status(run: "Run", until: float = math.inf) -> bool:
+    """Train to the end or to `until` (monotonic seconds), progress on stderr; return whether Ctrl-C stopped it."""
+    from gatsby_mlx.device.interrupts import interrupts
+    from gatsby_mlx.training.record import Step
+
     warn_if_slow(compiles=True)
     status = Status()
-    with interrupts() as stopped:
+    with interrupts(report_stopping) as stopped:
         for event in run.events(lambda: bool(stopped) or time.monotonic() > until):
-            if event.event == "train":
+            if isinstance(event, Step):
                 done = f"{event.chars / 1e6:.2f} of {run.config.max_chars / 1e6:.2f} M characters"
                 pace = f"{event.chars_per_s:,.0f} characters/s, {clock(event.seconds_left)} left"
                 status(f"step {event.step}, {done}, loss {event.loss:.3f}, {pace}")
@@ -151,48 +135,36 @@ def train_with_status(run, until: float = math.inf) -> bool:
     return bool(stopped) and run.progress.chars < run.config.max_chars
 
 
-def train_silently(run) -> bool:
-    """Run to the end as one of several processes; return whether Ctrl-C, here or in another, stopped it."""
-    with interrupts() as stopped:
+def train_silently(run: "Run") -> bool:
+    """Train to the end as one of several processes; return whether Ctrl-C in any of them stopped it."""
+    from gatsby_mlx.device.interrupts import interrupts
+
+    with interrupts(report_stopping) as stopped:
         for _ in run.events(lambda: bool(stopped)):
             pass
     return run.progress.chars < run.config.max_chars
 
 
-def evaluation_line(event) -> str:
-    """Return an evaluation in one line: characters seen, losses, the small dial, and what it is the best of."""
-    told = f"{event.chars / 1e6:6.2f} M  validation loss {event.loss:.4f}, story {event.story_bpc:.3f} bits/char"
-    if event.dial:
+def evaluation_line(event: "Validation") -> str:
+    """Return an evaluation in one line: characters seen, losses, the small dial, and what it is best in."""
+    line = f"{event.chars / 1e6:6.2f} M  validation loss {event.loss:.4f}, story {event.story_bpc:.3f} bits/char"
+    if event.dial and event.dial_error is not None:
         off = "" if math.isnan(event.dial_error) else f" ({100 * event.dial_error:.0f}% off)"
-        told += f", dial {' '.join(f'{m:.1f}' for m in event.dial)}{off}"
+        line += f", dial {' '.join(f'{m:.1f}' for m in event.dial)}{off}"
     best = [name for name, kept in (("best", event.best), ("best dial", event.best_dial)) if kept]
-    return f"{told}  ({', '.join(best)})" if best else told
+    return f"{line}  ({', '.join(best)})" if best else line
 
 
-@contextlib.contextmanager
-def interrupts() -> Iterator[list[int]]:
-    """Collect the first Ctrl-C in the list that is yielded, for a loop to look at; the second one interrupts."""
-    seen: list[int] = []
-
-    def handle(number, frame):
-        if seen:
-            raise KeyboardInterrupt
-        seen.append(number)
-        told = "\nfinishing this step, then saving (Ctrl-C again to leave at once)\n"
-        with contextlib.suppress(OSError):  # past Python's buffer, which the signal may have found in use
-            os.write(sys.stderr.fileno(), told.encode())
-
-    before = signal.signal(signal.SIGINT, handle)
-    try:
-        yield seen
-    finally:
-        signal.signal(signal.SIGINT, before)
+def report_stopping() -> None:
+    """Report a first Ctrl-C on stderr. `os.write` avoids Python's buffer, which may be in use when the signal comes."""
+    with contextlib.suppress(OSError):
+        os.write(sys.stderr.fileno(), b"\nfinishing this step, then saving (Ctrl-C again to stop at once)\n")
 
 
-def say_when_ended(line: str) -> None:
-    """Say `line` and leave when SIGTERM comes, which mlx.launch sends to the others as soon as one process has failed.
+def exit_on_sigterm(line: str) -> None:
+    """Print `line` on stderr and exit on SIGTERM, which mlx.launch sends to all processes when one has failed.
 
-    A thread waits for it, since the main thread may hang in a sum over processes, one of which is no more.
+    A thread waits for the signal, because the main thread may hang in a sum over processes of which one is gone.
     """
     receiver, sender = os.pipe()
     os.set_blocking(sender, False)

@@ -1,57 +1,71 @@
-"""What `gatsby write --dry-run` prints: who writes what, what it needs, and how long it takes, if that is known."""
+"""What `gatsby write --dry-run` prints: who writes what, what it needs, and how long it takes if that is known."""
 
 import shlex
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING
 
+from gatsby_mlx import api
 from gatsby_mlx.cli.console import clock, printable, table
 from gatsby_mlx.corpus.plan import largest_remainder
-from gatsby_mlx.prime import LEVELS
+from gatsby_mlx.story.obsession import LEVELS
 from gatsby_mlx.writers.estimate import estimates
-from gatsby_mlx.writers.machine import usable_bytes
+from gatsby_mlx.writers.requirements import usable_bytes
+
+if TYPE_CHECKING:
+    from gatsby_mlx.corpus.blend import Blend
+    from gatsby_mlx.corpus.plan import WriteConfig
+    from gatsby_mlx.writers.estimate import Estimate
 
 
 def hours(seconds: tuple[float, float]) -> str:
-    """Return a range of seconds as 0:12, 8:00 to 1.5 h, or 2.4 h."""
+    """Return a range of seconds as text.
+
+    >>> hours((480, 5400))
+    '8:00 to 1.5 h'
+    """
     low, high = (f"{s / 3600:.1f} h" if s >= 3600 else clock(s) for s in seconds)
     return low if low == high else f"{low} to {high}"
 
 
-def plan_table(chosen, config, command: str) -> str:
-    """Return the plan as text: topics, stories, downloads, memory and an estimate of time for each writer."""
-    dealt = largest_remainder(chosen.shares, config.n_topics)
-    found = list(estimates(chosen.specs, {name: n * len(LEVELS) for name, n in dealt.items()}))
+def plan_table(blend: "Blend", config: "WriteConfig", command: str) -> str:
+    """Return the plan as text: topics, stories, downloads, memory and an estimate of the time by writer."""
+    topics = largest_remainder(blend.shares, config.n_topics)
+    stories = {name: n * len(LEVELS) for name, n in topics.items()}
+    needs = list(estimates(blend.specs, stories, partial(api.make_writer, obsession=blend.obsession)))
     rows = []
-    for told in found:
-        n = dealt[told.writer]
-        down = f"{told.download_bytes / 1e9:.1f} GB" if told.download_bytes else told.found or "-"
-        memory = f"{told.memory_bytes / 1e9:.1f} GB" if told.memory_bytes else "-"
-        when = f"{hours(told.seconds)} ({told.how})" if told.seconds else "not estimated"
-        rows.append([told.writer, str(n), str(n * len(LEVELS)), down, memory, when])
+    for need in needs:
+        n = topics[need.writer]
+        download = f"{need.download_bytes / 1e9:.1f} GB" if need.download_bytes else need.origin or "-"
+        memory = f"{need.memory_bytes / 1e9:.1f} GB" if need.memory_bytes else "-"
+        seconds = f"{hours(need.seconds)} ({need.basis})" if need.seconds else "not estimated"
+        rows.append([need.writer, str(n), str(n * len(LEVELS)), download, memory, seconds])
     lines = [table(["writer", "topics", "stories", "download", "memory", "time, first attempts"], rows), ""]
-    if any(told.memory_bytes for told in found):
+    if any(need.memory_bytes for need in needs):
         lines.append(f"memory that a model may use here: {usable_bytes()[0] / 1e9:.1f} GB")
-    return "\n".join([*lines, *times(found, command)])
+    return "\n".join([*lines, *times(needs, command)])
 
 
-def times(found, command: str) -> list[str]:
-    """Return what to say below a plan of the time of all writers, and how to measure what is not known."""
-    known = [told.seconds for told in found if told.seconds]
-    unknown = [told.writer for told in found if not told.seconds]
+def times(needs: "Sequence[Estimate]", command: str) -> list[str]:
+    """Return the lines below the plan: the time of all writers, and how to measure what is not known."""
+    known = [need.seconds for need in needs if need.seconds]
+    unknown = [need.writer for need in needs if not need.seconds]
     lines = []
     if known:
         total = sum(low for low, _ in known), sum(high for _, high in known)
         which = f" without {', '.join(unknown)}" if unknown else " in all"
-        lines.append(f"about {hours(total)}{which}; topics, and stories that are refused, come on top")
-    lines += [f"{told.writer}: {printable(told.how)}" for told in found if not told.seconds and not told.memory_bytes]
-    models = [told for told in found if told.memory_bytes and not told.seconds]
+        lines.append(f"about {hours(total)}{which}; topics, and retries of rejected stories, take more time")
+    lines += [f"{need.writer}: {printable(need.basis)}" for need in needs if not (need.seconds or need.memory_bytes)]
+    models = [need for need in needs if need.memory_bytes and not need.seconds]
     if models:
-        down = " (this downloads them)" if any(told.download_bytes for told in models) else ""
-        why = models[0].how[0].upper() + models[0].how[1:]
-        lines.append(f"{why}. To measure: one topic with each writer{down}, then see tokens/s")
+        download = " (this downloads them)" if any(need.download_bytes for need in models) else ""
+        why = models[0].basis[0].upper() + models[0].basis[1:]
+        lines.append(f"{why}. To measure: write one topic with each writer{download}, then see tokens/s")
         lines += [f"  {smoke(command)}", "  gatsby corpus show smoke"]
     return lines
 
 
 def smoke(command: str) -> str:
-    """Return the command that writes one topic for each writer of the blend of `command`."""
+    """Return the command that writes one topic with each writer of the blend of `command`."""
     words = shlex.split(command)
     return shlex.join([*words[: words.index("--n")], "--smoke", "--out", "smoke"])

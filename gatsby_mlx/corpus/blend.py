@@ -1,9 +1,9 @@
-"""A blend: which writers, and what share of the topics each of them has.
+"""A blend: the writers of a corpus, and the share of the topics that each of them gets.
 
 four                              the blend of gatsby-nanogpt-2
-olmo=.4,gemma=.6                  shares are made to sum to 1; a writer without one has 1
+olmo=.4,gemma=.6                  shares are scaled to sum to 1; the default share is 1
 four=.8,house=.2
-blend.toml                        a table for each writer, and the bands if they are others:
+blend.toml                        a table for each writer, and bands that differ from the default:
 
     [writers.olmo]
     share = 0.4
@@ -12,38 +12,44 @@ blend.toml                        a table for each writer, and the bands if they
     revision = "main"
     share = 0.6
     temp = 0.9
+    [writers.served]
+    model = "server:http://localhost:1234"
+    api_key_env = "SERVER_KEY"              # the environment variable that holds the server's key
     [bands]
     5 = [11, 30]
 """
 
 import math
+import os
 import re
 import tomllib
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from gatsby_mlx.corpus.gates import BANDS, Bands
-from gatsby_mlx.errors import UsageError
-from gatsby_mlx.prime import LEVELS
-from gatsby_mlx.writers.specs import FOUR, SHARES, HouseSpec, Spec, named
+from gatsby_mlx.errors import UsageError, without_passwords
+from gatsby_mlx.story.obsession import GREEN_LIGHT, LEVELS, Band, Obsession, check_bands
+from gatsby_mlx.writers.specs import FOUR, SHARES, HouseSpec, ServerSpec, Spec, parse_spec, with_api_key
 
-CURE = "See: gatsby write --help"
+HINT = "See: gatsby write --help"
 
 
 @dataclass(frozen=True)
 class Blend:
-    """Writers and their shares, which sum to 1, by the writers' names; and the band of mentions of each level."""
+    """Writers and their shares, which sum to 1, by the writers' names; and the obsession they write about."""
 
     specs: dict[str, Spec]
     shares: dict[str, float]
-    bands: Bands
+    obsession: Obsession = GREEN_LIGHT
 
 
 def parse(given: str) -> Blend:
-    """Return the blend that `given` means: a list of writers and shares, or the path of a TOML file.
+    """Return the blend that `given` describes: a list of writers and shares, or the path of a TOML file.
 
-    Raises UsageError for a writer, a share or a file that is none.
+    Raises UsageError for an unknown writer, a bad share, and a file that cannot be read.
+
+    >>> parse("house=3,house-plain=1").shares
+    {'house': 0.75, 'house-plain': 0.25}
     """
     if given.endswith(".toml"):
         return _from_file(Path(given))
@@ -51,98 +57,123 @@ def parse(given: str) -> Blend:
     for part in given.split(","):
         word, share = _word_and_share(part.strip())
         if word == "four":
-            pairs += [(FOUR[name], share * own) for name, own in SHARES.items()]
+            pairs += [(FOUR[name], share * part_of_four) for name, part_of_four in SHARES.items()]
         else:
-            pairs.append((named(word), share))
-    return _blend(pairs, BANDS)
+            pairs.append((parse_spec(word), share))
+    return _blend(pairs)
 
 
 def _word_and_share(part: str) -> tuple[str, float]:
     word, equals, number = part.rpartition("=")
-    if not equals or re.search(r"[/#]", number):  # an address may hold a sign of equality itself
+    if not equals or re.search(r"[/#@]", number):  # an address may have an equals sign
         return part, 1.0
     try:
         return word, float(number)
     except ValueError:
-        raise UsageError(f"The share of {word!r} is a number, not {number!r}", f"Try --blend {word}=0.5") from None
+        word = without_passwords(word)
+        raise UsageError(f"The share of {word!r} must be a number, not {number!r}", f"Try --blend {word}=0.5") from None
 
 
-def _blend(pairs: list[tuple[Spec, float]], bands: Bands) -> Blend:
+def _blend(pairs: list[tuple[Spec, float]], obsession: Obsession = GREEN_LIGHT) -> Blend:
     for spec, share in pairs:
         if not (math.isfinite(share) and share >= 0):
-            raise UsageError(f"A share is a number of 0 or more, not {share} for {spec.name}", CURE)
+            raise UsageError(f"A share must be a number of 0 or more, not {share} for {spec.name}", HINT)
     kept = [(spec, share) for spec, share in pairs if share > 0]
     if not kept:
-        raise UsageError("The shares of a blend sum to a positive number, not to 0", "Try --blend four")
+        raise UsageError("The shares of a blend must sum to a positive number", "Try --blend four")
     names = [spec.name for spec, _ in kept]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        raise UsageError(f"A blend has each writer once, and this one has {twice[0]!r} twice", CURE)
+        raise UsageError(f"The blend has the writer {twice[0]!r} twice", HINT)
     total = sum(share for _, share in kept)
-    return Blend({s.name: s for s, _ in kept}, {s.name: share / total for s, share in kept}, bands)
+    return Blend({s.name: s for s, _ in kept}, {s.name: share / total for s, share in kept}, obsession)
 
 
 def _from_file(path: Path) -> Blend:
     try:
         content = tomllib.loads(path.read_text("utf-8"))
     except FileNotFoundError:
-        raise UsageError(f"There is no blend {path}", CURE) from None
+        raise UsageError(f"There is no blend {path}", HINT) from None
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UsageError(f"The blend {path} cannot be read: {error}", CURE) from None
+        raise UsageError(f"The blend {path} cannot be read: {error}", HINT) from None
     tables = content.get("writers")
     if not isinstance(tables, dict) or not tables or set(content) > {"writers", "bands"}:
-        raise UsageError(f"{path} needs tables [writers.NAME], and may have [bands], and nothing else", CURE)
+        raise UsageError(f"{path} must have tables [writers.NAME], optionally [bands], and nothing else", HINT)
     pairs = [_from_table(path, name, table) for name, table in tables.items()]
-    return _blend(pairs, _bands(path, content.get("bands", {})))
+    return _blend(pairs, replace(GREEN_LIGHT, bands=_bands(path, content.get("bands", {}))))
 
 
 def _from_table(path: Path, name: str, table: Any) -> tuple[Spec, float]:
     where = f"{path}, writer {name}"
     if not isinstance(table, dict):
-        raise UsageError(f"{where}: a writer is a table", CURE)
+        raise UsageError(f"{where}: a writer must be a table", HINT)
     given = dict(table)
     share = _number(where, "share", given.pop("share", 1.0))
-    spec = named(str(given.pop("model", name)))
+    spec = parse_spec(str(given.pop("model", name)))
     if isinstance(spec, HouseSpec):
         if given:
-            raise UsageError(f"{where}: the house writer has nothing to set but its share", CURE)
+            raise UsageError(f"{where}: the house writer has no setting except its share", HINT)
         return spec, share
     if not re.fullmatch(r"[a-z0-9.-]+", name):
-        raise UsageError(f"{where}: a writer's name has lower case letters, digits, '.' and '-'", CURE)
-    known = {f.name for f in fields(spec)} & {"revision", "temp", "top_p", "max_tokens", "batch"}
+        raise UsageError(f"{where}: a writer's name has lower case letters, digits, '.' and '-'", HINT)
+    known = {f.name for f in fields(spec)} & {"revision", "temp", "top_p", "max_tokens", "batch", "api_key_env"}
     if unknown := sorted(set(given) - known):
-        raise UsageError(f"{where}: {unknown[0]!r} is none of {', '.join(sorted(known | {'model', 'share'}))}", CURE)
+        raise UsageError(f"{where}: {unknown[0]!r} is not one of {', '.join(sorted(known | {'model', 'share'}))}", HINT)
     if "revision" in given and not isinstance(given["revision"], str):
-        raise UsageError(f"{where}: a revision is a commit, a branch or a tag, in quotes", CURE)
+        raise UsageError(f"{where}: revision must be a commit, a branch or a tag, in quotes", HINT)
     for key, (low, high) in {"temp": (0, 5), "top_p": (1e-6, 1), "max_tokens": (16, 8192), "batch": (1, 512)}.items():
         if key in given and not low <= _number(where, key, given[key]) <= high:
-            raise UsageError(f"{where}: {key} is from {low:g} to {high}, not {given[key]}", CURE)
+            raise UsageError(f"{where}: {key} must be from {low:g} to {high}, not {given[key]}", HINT)
         if key in ("max_tokens", "batch") and not isinstance(given.get(key, 1), int):
-            raise UsageError(f"{where}: {key} is a whole number, not {given[key]}", CURE)
+            raise UsageError(f"{where}: {key} must be a whole number, not {given[key]}", HINT)
+    if "api_key_env" in given:
+        spec = _with_key(where, spec, given.pop("api_key_env"))
     return replace(spec, name=name, **given), share
+
+
+def _with_key(where: str, spec: Spec, name: Any) -> Spec:
+    if isinstance(spec, ServerSpec) and spec.userinfo:
+        raise UsageError(f"{where}: a server takes a key or a password in its address, not both", HINT)
+    try:
+        return with_api_key(spec, str(name))
+    except UsageError:
+        hint = 'Put the key there: export API_KEY=..., and write api_key_env = "API_KEY"'
+        raise UsageError(f"{where}: api_key_env is the name of an environment variable, not the key", hint) from None
 
 
 def _number(where: str, key: str, value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise UsageError(f"{where}: {key} is a number, not {value!r}", CURE)
+        raise UsageError(f"{where}: {key} must be a number, not {value!r}", HINT)
     return float(value)
 
 
-def _bands(path: Path, table: Any) -> Bands:
-    """Return the bands of a file, those it does not name as they are; each begins above the one before it ends."""
-    bands = dict(BANDS)
+def _bands(path: Path, table: Any) -> tuple[Band, ...]:
+    """Return the five bands of a file; those that it does not name keep their defaults."""
+    bands = dict(GREEN_LIGHT.band)
     try:
         for key, (low, *rest) in dict(table).items():
-            high = rest[0] if rest else None
-            if int(key) not in LEVELS or not isinstance(low, int) or not isinstance(high, int | None):
+            if int(key) not in LEVELS or len(rest) > 1 or not all(isinstance(n, int) for n in (low, *rest)):
                 raise ValueError
-            bands[int(key)] = (low, high)
+            bands[int(key)] = (low, rest[0] if rest else None)
     except (ValueError, TypeError):
-        raise UsageError(f"{path}: a band is LEVEL = [FEWEST, MOST], or [FEWEST] for level 5", CURE) from None
-    at = 0
-    for level in LEVELS:
-        low, high = bands[level]
-        if low <= at or (high is not None and high < low) or (high is None and level != LEVELS[-1]):
-            raise UsageError(f"{path}: the bands rise and do not touch, and level {level} has {low} to {high}", CURE)
-        at = high or low
-    return bands
+        raise UsageError(f"{path}: a band is LEVEL = [FEWEST, MOST], or [FEWEST] for level 5", HINT) from None
+    try:
+        check_bands(bands, str(path))
+    except UsageError as error:
+        raise UsageError(str(error), HINT) from None
+    return tuple(bands[level] for level in LEVELS)
+
+
+def with_api_keys(blend: Blend, name: str) -> Blend:
+    """Return `blend` with the variable `name` for the key of every server that has none yet.
+
+    Raises UsageError for a blend without a server, a variable that is not set, and what is no name of a variable. The
+    name is not repeated: it might be the key.
+    """
+    specs = {writer: with_api_key(spec, name) for writer, spec in blend.specs.items()}
+    if not any(isinstance(spec, ServerSpec) for spec in specs.values()):
+        raise UsageError("An API key is for a server, and this blend has none", "Try --blend server:URL#MODEL")
+    if not os.environ.get(name, "").strip():
+        hint = "Put the key there: export NAME=..., then give --api-key-env NAME"
+        raise UsageError("The environment variable that --api-key-env names is not set", hint)
+    return replace(blend, specs=specs)

@@ -1,29 +1,34 @@
-"""Composing a corpus from its ledger: raw.txt, and the manifest that tells where every story comes from."""
+"""Compose a corpus from its ledger: raw.txt, and the manifest with the origin of every story."""
 
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from gatsby_mlx import files
-from gatsby_mlx.corpus import document, gates, manifest
-from gatsby_mlx.corpus.document import Document
-from gatsby_mlx.corpus.gates import Bands
-from gatsby_mlx.corpus.journal import belongs
-from gatsby_mlx.corpus.ledger import Attempt, Ledger
+from gatsby_mlx.corpus import gates, manifest
+from gatsby_mlx.corpus.journal import Journal, belongs
+from gatsby_mlx.corpus.ledger import Attempt, Ledger, Slot
 from gatsby_mlx.corpus.load import load
-from gatsby_mlx.corpus.plan import Plan, WriteConfig
+from gatsby_mlx.corpus.plan import Plan, WriteConfig, plan, shuffled, story_seed, topics_sha256
 from gatsby_mlx.errors import OutputError
-from gatsby_mlx.prime import Prime
-from gatsby_mlx.writers.base import Writer
+from gatsby_mlx.story import document
+from gatsby_mlx.story.document import Document
+from gatsby_mlx.story.prime import Prime
+from gatsby_mlx.writers.base import StoryJob, Writer
+
+Fill = tuple[str, str, tuple[int, ...]]  # topic, writer, levels
 
 
 @dataclass(frozen=True)
-class Telling:
-    """What a manifest tells: the request, the plan, the ledger, what was found of each writer here, its seconds."""
+class Composition:
+    """What a corpus is composed from.
+
+    `sources` has what each writer reported of its model on this machine, `seconds` how long each one wrote.
+    """
 
     request: dict[str, Any]
     plan: Plan
@@ -31,56 +36,68 @@ class Telling:
     sources: dict[str, Any]
     seconds: dict[str, float]
 
+    @classmethod
+    def of(cls, journal: Journal, request: dict[str, Any], made: Plan, ledger: Ledger) -> "Composition":
+        """Return the composition of a ledger, with the sources and seconds that its journal has."""
+        sources = {name: source for name in request["writers"] if (source := journal.get(f"source/{name}"))}
+        return cls(request, made, ledger, sources, journal.get("seconds") or {})
+
 
 def request(writers: Sequence[Writer], shares: Mapping[str, float], config: WriteConfig) -> dict[str, Any]:
-    """Return what decides a corpus, as a manifest gives it back."""
-    own = None if config.topics is None else hashlib.sha256("\n".join(config.topics).encode()).hexdigest()
-    told = {
+    """Return what decides a corpus, in the form that journals and manifests have it."""
+    content = {
         "writers": {w.name: w.about for w in writers},
-        "plan": {"n": config.n, "seed": config.seed, "topics_sha256": own},
+        "plan": {
+            "n": config.n,
+            "seed": config.seed,
+            "topics_sha256": None if config.topics is None else topics_sha256(config.topics),
+        },
         "blend": {name: round(share, 6) for name, share in shares.items()},
-        "bands": {str(level): list(band) for level, band in config.levels.items()},
+        "bands": {str(level): list(band) for level, band in config.bands.items()},
+        "obsession": config.obsession.to_json(),
     }
-    return json.loads(json.dumps(told))
+    return json.loads(json.dumps(content))
 
 
-def bands_of(request: Mapping[str, Any]) -> Bands:
-    return {int(level): (low, high) for level, (low, high) in request["bands"].items()}
+def with_obsession(request: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a request with its obsession in full; earlier versions wrote none, and meant the green light.
+
+    Raises UsageError for a damaged one.
+    """
+    return {**request, "obsession": manifest.obsession_of(request).to_json()} if "bands" in request else dict(request)
 
 
 def is_finished(out: Path, wanted: Mapping[str, Any]) -> bool:
-    """Tell whether `out` holds the corpus of the request `wanted`, whole; as `Run.is_finished`."""
+    """Return whether `out` has the complete corpus of the request `wanted`; see `WriteRun.is_finished`."""
     path = out / "manifest.json"
     if path.is_file():
         content = manifest.read(path)
-        told = {key: content.get(key) for key in wanted}
-        if told["plan"] and wanted["plan"]["topics_sha256"] is None and not content.get("topics_given"):
-            told["plan"] = {**told["plan"], "topics_sha256": None}  # whatever the topics are, they were not given
-        if told != wanted:
+        known = with_obsession({key: content[key] for key in wanted if key in content})
+        if known.get("plan") and wanted["plan"]["topics_sha256"] is None and not content.get("topics_given"):
+            known["plan"] = {**known["plan"], "topics_sha256": None}  # of brainstormed topics, which nobody requests
+        if known != wanted:
             raise OutputError(f"{out} holds another corpus", "Choose another --out")
         return content.get("finished", True) and (out / "raw.txt").exists() and bool(load(out))
-    if out.exists() and not out.is_dir():
-        raise OutputError(f"{out} exists and is no folder", "Choose another --out")
-    if out.exists():
-        names = [p.name for p in out.iterdir()]
-        if any(not n.startswith(".") and not belongs(n) for n in names):
-            raise OutputError(f"{out} exists and is not empty", "Choose another --out")
+    if not (out.is_dir() and all(p.name.startswith(".") or belongs(p.name) for p in out.iterdir())):
+        files.check_free(out, "Choose another --out")
     return False
 
 
-def compose(out: Path, told: Telling, finished: bool) -> int:
-    """Write manifest.json, then raw.txt, each in one step; return how many stories there are.
+def compose(out: Path, composition: Composition, finished: bool) -> int:
+    """Write manifest.json, then raw.txt, each atomically; return the number of stories.
 
-    raw.txt comes last and an older one goes first: a folder that has it has both, and they agree. Raises OutputError,
-    also where there is no story.
+    An older raw.txt is deleted first and the new one comes last: a folder with a raw.txt has both files, and they
+    agree. Raises OutputError, also if there is no story.
     """
-    stories = told.ledger.accepted()
+    ledger = composition.ledger
+    stories = ledger.accepted()
     if not stories:
-        n, why = len(told.ledger.rows), told.ledger.failings()
-        none = f"None of {n} stories in {out} passes the gates ({why})" if n else f"There is no story in {out} yet"
-        raise OutputError(none, "Try another --blend, with another --out")
-    documents = [Document(Prime(a.topic, level), a.story, a.writer, a.name) for _, level, a in stories]
-    content = _manifest(told, documents, finished)
+        n, failures = len(ledger.attempts), ledger.top_failures()
+        message = f"None of {n} stories in {out} passes the gates ({failures})" if n else f"{out} has no story yet"
+        raise OutputError(message, "Try another --blend, with another --out")
+    obsession = manifest.obsession_of(composition.request)
+    documents = [Document(Prime(a.topic, level, None, obsession), a.story, a.writer, a.name) for _, level, a in stories]
+    content = _manifest(composition, documents, finished)
     with files.output_errors(str(out)):
         (out / "raw.txt").unlink(missing_ok=True)
     files.write_atomic(out / "manifest.json", manifest.dump(content))
@@ -88,76 +105,107 @@ def compose(out: Path, told: Telling, finished: bool) -> int:
     return len(documents)
 
 
-def _manifest(told: Telling, documents: Sequence[Document], finished: bool) -> dict[str, Any]:
-    ledger, stories, rows, offset = told.ledger, told.ledger.accepted(), [], 0
+def _manifest(composition: Composition, documents: Sequence[Document], finished: bool) -> dict[str, Any]:
+    request, ledger = composition.request, composition.ledger
+    stories, rejected = ledger.accepted(), ledger.rejected()
+    entries, offset = [], 0
     for (_, level, attempt), d in zip(stories, documents, strict=True):
-        row = _row(attempt, level) | {"offset": offset, "length": len(d.text)}
-        rows.append(row)
+        entries.append(_entry(attempt, level) | {"offset": offset, "length": len(d.text)})
         offset += len(d.text)
-    rejected = ledger.rejected()
-    given = told.request["plan"]["topics_sha256"] is not None
-    content = {"schema": manifest.SCHEMA, "writers": told.request["writers"]}
-    content |= {"plan": {**told.request["plan"], "topics_sha256": told.plan.topics_sha256}, "topics_given": given}
-    content |= {"blend": told.request["blend"], "gates": list(gates.NAMES), "bands": told.request["bands"]}
-    if told.sources:
-        content["sources"] = told.sources
-    return content | {
+    return {
+        "schema": manifest.SCHEMA,
+        "writers": request["writers"],
+        "plan": {**request["plan"], "topics_sha256": composition.plan.topics_sha256},
+        "topics_given": request["plan"]["topics_sha256"] is not None,
+        "blend": request["blend"],
+        "gates": list(gates.NAMES),
+        "bands": request["bands"],
+        "obsession": request["obsession"],
+        **({"sources": composition.sources} if composition.sources else {}),
         "finished": finished,
         "counts": {
-            "stories": len(rows),
+            "stories": len(entries),
             "topics": len({a.topic for _, _, a in stories}),
             "chars": offset,
             "rejected": len(rejected),
             "moved": sum(level != a.level for _, level, a in stories),
             "empty": {str(level): n for level, n in ledger.open_by_level().items()},
-            "by_writer": {name: sum(a.writer == name for _, _, a in stories) for name in told.request["writers"]},
+            "by_writer": {name: sum(a.writer == name for _, _, a in stories) for name in request["writers"]},
         },
-        "attempts": attempts_by_writer(ledger.rows.values()),
-        "timings": _timings(told, stories),
-        "stories": rows,
-        "rejected": [_row(a, a.level) | {"failed": list(failed)} for a, failed in rejected],
+        "attempts": attempts_by_writer(ledger.attempts.values()),
+        "timings": _timings(composition, [a for _, _, a in stories]),
+        "stories": entries,
+        "rejected": [_entry(a, a.level) | {"failed": list(a.failed)} for a in rejected],
     }
 
 
-def attempts_by_writer(rows) -> dict[str, dict[str, Any]]:
-    """Return, by writer, how many attempts there were, how many each gate refused, and what they took in tokens."""
-    told: dict[str, dict[str, Any]] = {}
-    for row in rows:
-        own = told.setdefault(row.writer, {"written": 0, "passed": 0, "failed": Counter(), "tokens_out": 0})
-        own["written"] += 1
-        own["passed"] += not row.failed
-        own["failed"].update(row.failed)
-        own["tokens_out"] += row.tokens_out or 0
-        own["reasoned"] = own.get("reasoned", 0) + bool(row.reasoning)
+def attempts_by_writer(attempts: Iterable[Attempt]) -> dict[str, dict[str, Any]]:
+    """Return, by writer, how many attempts there were and passed, how many each gate refused, and their tokens."""
+    totals: dict[str, dict[str, Any]] = {}
+    for attempt in attempts:
+        total = totals.setdefault(
+            attempt.writer, {"written": 0, "passed": 0, "failed": Counter(), "tokens_out": 0, "reasoned": 0}
+        )
+        total["written"] += 1
+        total["passed"] += not attempt.failed
+        total["failed"].update(attempt.failed)
+        total["tokens_out"] += attempt.tokens_out or 0
+        total["reasoned"] += bool(attempt.reasoning)
     order = {gate: i for i, gate in enumerate(gates.NAMES)}
-    for own in told.values():
-        own["failed"] = dict(sorted(own["failed"].items(), key=lambda item: order.get(item[0], 99)))
-    return dict(sorted(told.items()))
+    for total in totals.values():
+        total["failed"] = dict(sorted(total["failed"].items(), key=lambda item: order.get(item[0], len(order))))
+    return dict(sorted(totals.items()))
 
 
-def _timings(told: Telling, stories) -> dict[str, Any]:
-    own = {name: round(seconds, 3) for name, seconds in told.seconds.items()}
-    timings: dict[str, Any] = {"seconds": round(sum(own.values()), 3), "by_writer": own}
-    if any(a.seconds is not None for _, _, a in stories):
-        timings["stories"] = [a.seconds for _, _, a in stories]
+def _timings(composition: Composition, stories: Sequence[Attempt]) -> dict[str, Any]:
+    by_writer = {name: round(seconds, 3) for name, seconds in composition.seconds.items()}
+    timings: dict[str, Any] = {"seconds": round(sum(by_writer.values()), 3), "by_writer": by_writer}
+    if any(a.seconds is not None for a in stories):
+        timings["stories"] = [a.seconds for a in stories]
     return timings
 
 
-def _row(attempt: Attempt, level: int) -> dict[str, Any]:
-    row = {"writer": attempt.writer, "topic": attempt.topic, "name": attempt.name, "level": level}
+def _entry(attempt: Attempt, level: int) -> dict[str, Any]:
+    """Return the manifest's entry of an attempt that fills a slot of `level`."""
+    entry = {"writer": attempt.writer, "topic": attempt.topic, "name": attempt.name, "level": level}
     if level != attempt.level:
-        row["asked"] = attempt.level
-    row |= {"seed": attempt.seed, "finish": attempt.finish}
+        entry["asked"] = attempt.level
+    entry |= {"seed": attempt.seed, "finish": attempt.finish}
     if attempt.tokens_out is not None:
-        row |= {"tokens_in": attempt.tokens_in, "tokens_out": attempt.tokens_out}
+        entry |= {"tokens_in": attempt.tokens_in, "tokens_out": attempt.tokens_out}
     if attempt.reasoning:
-        row["reasoning"] = attempt.reasoning
-    return row | {"mentions": attempt.mentions, "sha256": hashlib.sha256(attempt.story.encode()).hexdigest()}
+        entry["reasoning"] = attempt.reasoning
+    return entry | {"mentions": attempt.mentions, "sha256": hashlib.sha256(attempt.story.encode()).hexdigest()}
 
 
-def to_row(attempt: Attempt) -> dict[str, Any]:
-    return asdict(attempt)
+def add_slots(ledger: Ledger, made: Plan, fills: Iterable[Fill], seed: int) -> None:
+    """Add the slots of a plan to an empty ledger, and those of its fills."""
+    writers = dict(made.topics)
+    ledger.extend(Slot(job, writers[job.topic]) for job in plan(list(writers), made.names, seed))
+    add_fill_slots(ledger, made, fills, seed)
 
 
-def from_row(row: dict[str, Any]) -> Attempt:
-    return Attempt(**{**row, "failed": tuple(row["failed"])})
+def add_fill_slots(ledger: Ledger, made: Plan, fills: Iterable[Fill], seed: int) -> None:
+    """Add the slots of fills; the heroes' names continue where the plan's slots end."""
+    triples = shuffled([(topic, name, level) for topic, name, levels in fills for level in levels], seed)
+    for i, (topic, name, level) in enumerate(triples, len(ledger.slots)):
+        job = StoryJob(topic, made.names[i % len(made.names)], level, story_seed(seed, topic, level))
+        ledger.extend([Slot(job, name)])
+
+
+def assemble(out: Path) -> int:
+    """Compose a corpus from what the journal in `out` has so far; return the number of stories.
+
+    It can be called at any time. Raises OutputError if there is no journal, or no story that passes the gates yet.
+    """
+    with Journal(out, write=False) as journal:
+        content, fills, attempts = journal.get("plan"), journal.get("fill"), journal.attempts()
+        if content is None:
+            raise OutputError(f"Nothing is written in {out} yet", f"Continue with: {journal.get('command')}")
+        with journal.checked():
+            request = with_obsession(journal.get("request"))
+            made, seed = Plan.from_json(content), request["plan"]["seed"]
+            ledger = Ledger((), seed, manifest.obsession_of(request).band)
+            add_slots(ledger, made, fills or [], seed)
+            ledger.restore(attempts)
+        return compose(out, Composition.of(journal, request, made, ledger), finished=False)

@@ -1,7 +1,7 @@
-"""The journal: a SQLite file in the output folder that keeps the plan and one row for every attempt.
+"""The journal: a SQLite file in the output folder with the plan and one row for each attempt.
 
-WAL with full sync (on macOS F_FULLFSYNC): what was committed survives a SIGKILL and a power cut. One process writes a
-journal at a time; the lock is the kernel's and goes with the process. Anybody may read meanwhile.
+It uses WAL with full sync (on macOS F_FULLFSYNC), so what was committed survives a SIGKILL and a power cut. One process
+writes a journal at a time: the lock is a file lock, which ends with the process. Others may read meanwhile.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ from typing import Any, Self
 
 from gatsby_mlx import files
 from gatsby_mlx.corpus.ledger import Attempt, Key
-from gatsby_mlx.errors import OutputError
+from gatsby_mlx.errors import OutputError, UsageError
 
 VERSION = 1
 FIELDS = [f.name for f in fields(Attempt)]
@@ -25,19 +25,19 @@ NAME = "journal.sqlite3"
 
 
 def path_of(out: Path, rank: int = 0) -> Path:
-    """Return the journal's path: each rank of several machines has its own, since they may share a disk."""
+    """Return the journal's path. Each rank has a journal, since several machines may share a disk."""
     return out / (NAME if rank == 0 else f"journal.rank{rank}.sqlite3")
 
 
 def belongs(name: str) -> bool:
-    """Tell whether a file of the output folder is a journal's."""
+    """Return whether a file of the output folder belongs to a journal."""
     return name.startswith("journal.") and ".sqlite3" in name
 
 
 class Journal:
-    """An open journal. Use it in a `with` block; `write=False` reads one that another process may be writing.
+    """An open journal. Use it in a `with` block. `write=False` reads one that another process may be writing.
 
-    Raises OutputError: no journal to read, a second writer, a damaged file, a full disk.
+    Raises OutputError if there is no journal to read, another process writes it, the file is damaged or the disk full.
     """
 
     def __init__(self, out: Path, rank: int = 0, write: bool = True):
@@ -47,7 +47,7 @@ class Journal:
                 out.mkdir(parents=True, exist_ok=True)
                 self._lock = _locked(self._lock_path, out)
             elif not self.path.is_file():
-                raise OutputError(f"There is no journal in {out}", "Begin with: gatsby write --out DIR")
+                raise OutputError(f"There is no journal in {out}", "Start with: gatsby write --out DIR")
         with contextlib.ExitStack() as undo:
             undo.callback(self._unlock)
             with self._errors():
@@ -60,13 +60,13 @@ class Journal:
             undo.pop_all()
 
     def _prepare(self) -> None:
-        for line in (
+        for statement in (
             "PRAGMA journal_mode = WAL",
             "PRAGMA synchronous = FULL",
             "PRAGMA fullfsync = 1",
             "PRAGMA checkpoint_fullfsync = 1",
         ):
-            self._db.execute(line)
+            self._db.execute(statement)
         with self._transaction():
             if self._db.execute("PRAGMA user_version").fetchone()[0] == 0:
                 columns = ", ".join(FIELDS)
@@ -77,12 +77,12 @@ class Journal:
     def _check(self) -> None:
         version = self._db.execute("PRAGMA user_version").fetchone()[0]
         if version != VERSION:
-            raise OutputError(f"{self.path} has version {version}, and this gatsby reads {VERSION}", self._cure())
+            raise OutputError(f"{self.path} has version {version}, and this gatsby reads {VERSION}", self._hint())
         problem = self._db.execute("PRAGMA quick_check(1)").fetchone()[0]
         if problem != "ok":
             raise sqlite3.DatabaseError(problem)
 
-    def _cure(self) -> str:
+    def _hint(self) -> str:
         move = shlex.join(["mv", str(self.path), f"{self.path}.old"])
         return f"Move it away ({move}) and write again, or choose another --out"
 
@@ -93,18 +93,18 @@ class Journal:
         except sqlite3.Error as error:
             code = getattr(error, "sqlite_errorcode", 0) & 0xFF
             if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
-                told = f"cannot write {self.path}: {error}"
-                raise OutputError(told, "Free some space on that disk; the same command goes on") from error
-            raise OutputError(f"The journal {self.path} is damaged: {error}", self._cure()) from error
+                message = f"cannot write {self.path}: {error}"
+                raise OutputError(message, "Free some space on that disk; the same command resumes") from error
+            raise OutputError(f"The journal {self.path} is damaged: {error}", self._hint()) from error
 
     @contextlib.contextmanager
-    def sound(self) -> Iterator[None]:
-        """Call the journal damaged if the block cannot use what it has read from it."""
+    def checked(self) -> Iterator[None]:
+        """Report the journal as damaged if the block cannot use what it has read from it. Raises OutputError."""
         try:
             yield
-        except (ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
-            told = f"The journal {self.path} is damaged: it holds what no gatsby writes ({error!r})"
-            raise OutputError(told, self._cure()) from error
+        except (ValueError, TypeError, KeyError, AttributeError, IndexError, UsageError) as error:
+            message = f"The journal {self.path} is damaged: it has content that gatsby does not write ({error!r})"
+            raise OutputError(message, self._hint()) from error
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -140,32 +140,32 @@ class Journal:
             os.close(self._lock)
             self._lock = None
 
-    def fact(self, key: str) -> Any:
-        """Return what `tell` kept under `key`, or None."""
-        with self._errors(), self.sound():
+    def get(self, key: str) -> Any:
+        """Return the value that `set` stored under `key`, or None."""
+        with self._errors(), self.checked():
             row = self._db.execute("SELECT value FROM facts WHERE key = ?", (key,)).fetchone()
             return None if row is None else json.loads(row[0])
 
-    def tell(self, key: str, value: Any) -> None:
-        """Keep a JSON value under `key`, in place of what was there."""
+    def set(self, key: str, value: Any) -> None:
+        """Store a JSON value under `key`, replacing the previous one."""
         with self._errors(), self._transaction():
             self._db.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (key, json.dumps(value)))
 
     def add(self, attempts: Iterable[Attempt]) -> None:
-        """Keep attempts, in one transaction; one that is there already stays as it is."""
+        """Store attempts, in one transaction; an attempt that is stored already does not change."""
         marks = ", ".join("?" * len(FIELDS))
         with self._errors(), self._transaction():
             self._db.executemany(f"INSERT OR IGNORE INTO attempts VALUES ({marks})", map(_row, attempts))
 
-    def refuse(self, verdicts: Iterable[tuple[Key, tuple[str, ...]]]) -> None:
-        """Change what attempts failed, in one transaction."""
-        line = "UPDATE attempts SET failed = ? WHERE topic = ? AND level = ? AND attempt = ?"
+    def set_failed(self, failures: Iterable[tuple[Key, tuple[str, ...]]]) -> None:
+        """Store the gates that attempts failed, replacing those stored before, in one transaction."""
+        statement = "UPDATE attempts SET failed = ? WHERE topic = ? AND level = ? AND attempt = ?"
         with self._errors(), self._transaction():
-            self._db.executemany(line, [(json.dumps(failed), *key) for key, failed in verdicts])
+            self._db.executemany(statement, [(json.dumps(failed), *key) for key, failed in failures])
 
     def attempts(self) -> list[Attempt]:
-        """Return all attempts, in the order in which they were made."""
-        with self._errors(), self.sound():
+        """Return all attempts, in the order in which they were stored."""
+        with self._errors(), self.checked():
             rows = self._db.execute(f"SELECT {', '.join(FIELDS)} FROM attempts ORDER BY rowid").fetchall()
             return [_attempt(row) for row in rows]
 
@@ -178,7 +178,7 @@ def _locked(path: Path, out: Path) -> int:
         except BlockingIOError:
             os.close(fd)
             raise OutputError(f"Another gatsby is writing to {out}", "Wait for it, or choose another --out") from None
-        with contextlib.suppress(FileNotFoundError):  # it was deleted, and perhaps made anew, before it was locked
+        with contextlib.suppress(FileNotFoundError):  # another process may have deleted it before we locked it
             if os.fstat(fd).st_ino == os.stat(path).st_ino:
                 return fd
         os.close(fd)
@@ -195,5 +195,5 @@ def _row(attempt: Attempt) -> tuple:
 
 
 def _attempt(row: tuple) -> Attempt:
-    found = Attempt(*row)
-    return replace(found, failed=tuple(json.loads(row[FIELDS.index("failed")])))
+    attempt = Attempt(*row)
+    return replace(attempt, failed=tuple(json.loads(row[FIELDS.index("failed")])))

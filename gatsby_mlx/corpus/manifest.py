@@ -1,44 +1,62 @@
-"""The manifest beside a corpus: who wrote each story, from which seed, where it stands, and its hash.
+"""The manifest beside a corpus: who wrote each story, with which seed, its offset and length in the file, and its hash.
 
-Two kinds are read: ours, and the seed's (`samples` with sha1). Only ours is written.
+Two kinds can be read: gatsby's, and that of gatsby-nanogpt-2 (`samples` with sha1). Only gatsby's is written.
 """
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from gatsby_mlx.corpus.document import Document
-from gatsby_mlx.errors import CorpusError
+from gatsby_mlx.errors import CorpusError, UsageError
+from gatsby_mlx.story.document import Document
+from gatsby_mlx.story.obsession import GREEN_LIGHT, Obsession
 
 SCHEMA = "gatsby-mlx/corpus/1"
-CURE = "Restore the pair, or move the manifest away to do without it"
+HINT = "Restore the pair, or move the manifest away to read the corpus without it"
 
 
 def find(raw: Path) -> Path | None:
-    """Return the manifest of a corpus file, if any: manifest.json beside raw.txt, X.manifest.json beside X.raw.txt."""
+    """Return the manifest of a corpus file, or None: manifest.json for raw.txt, X.manifest.json for X.raw.txt."""
     stem = raw.name.removesuffix(".txt").removesuffix("raw")
     path = raw.with_name(f"{stem}manifest.json")
     return path if path.is_file() else None
 
 
-def read(path: Path) -> dict:
+def read(path: Path) -> dict[str, Any]:
     """Return the manifest at `path`; raise CorpusError if it is not JSON or not a manifest."""
     try:
         content = json.loads(path.read_text("utf-8"))
     except (ValueError, OSError) as error:
-        raise CorpusError(f"The manifest {path} cannot be read: {error}", CURE) from None
-    rows = content.get("stories", content.get("samples")) if isinstance(content, dict) else None
-    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise CorpusError(f"{path} is not a manifest of stories", CURE)
+        raise CorpusError(f"The manifest {path} cannot be read: {error}", HINT) from None
+    stories = content.get("stories", content.get("samples")) if isinstance(content, dict) else None
+    if not isinstance(stories, list) or not all(isinstance(story, dict) for story in stories):
+        raise CorpusError(f"{path} is not a manifest of stories", HINT)
     if "stories" in content and content.get("schema") != SCHEMA:
-        raise CorpusError(f"{path} has schema {content.get('schema')!r}, and this version reads {SCHEMA!r}", CURE)
+        raise CorpusError(f"{path} has schema {content.get('schema')!r}, and this version reads {SCHEMA!r}", HINT)
+    try:
+        obsession_of(content)
+    except UsageError as error:
+        raise CorpusError(f"The manifest {path} is damaged: {error}", HINT) from None
     return content
 
 
-def dump(content: dict) -> str:
-    """Return the text of a manifest: one line for each story, so that two manifests can be compared by eye."""
+def obsession_of(content: Mapping[str, Any]) -> Obsession:
+    """Return the obsession of a manifest, or of a request as `compose.request` returns it.
+
+    Where none is named it is the green light, with the bands that are given. Raises UsageError for a damaged one.
+    """
+    if "obsession" in content or "bands" not in content:
+        return Obsession.from_json(content.get("obsession"))
+    bands = content["bands"]
+    by_level = list(bands.values()) if isinstance(bands, Mapping) else bands
+    return Obsession.from_json({**GREEN_LIGHT.to_json(), "bands": by_level})
+
+
+def dump(content: Mapping[str, Any]) -> str:
+    """Return the text of a manifest, with one line for each story, so that two manifests are easy to compare."""
     lists = {k: v for k, v in content.items() if k in ("stories", "rejected")}
     head = {k: v for k, v in content.items() if k not in lists}
     parts = [f"{json.dumps(k)}: {json.dumps(v)}" for k, v in head.items()]
@@ -46,48 +64,56 @@ def dump(content: dict) -> str:
     return "{\n" + ",\n".join(parts) + "\n}\n"
 
 
-def _lines(rows: list[dict]) -> str:
-    return "\n" + ",\n".join(json.dumps(row) for row in rows) + "\n" if rows else ""
+def _lines(entries: Sequence[Mapping[str, Any]]) -> str:
+    return "\n" + ",\n".join(json.dumps(entry) for entry in entries) + "\n" if entries else ""
 
 
-def entries(content: dict) -> list[dict]:
-    """Return one dictionary a story in file order, the seed's keys renamed to ours."""
+def entries(content: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return one dictionary for each story, in file order; the keys of gatsby-nanogpt-2 are renamed to ours."""
     if "stories" in content:
         return content["stories"]
     names = {"model": "writer", "doc_offset": "offset", "doc_length": "length"}
-    return [{names.get(k, k): v for k, v in sample.items()} for sample in content["samples"]]
+    samples: list[dict[str, Any]] = content["samples"]
+    return [{names.get(k, k): v for k, v in sample.items()} for sample in samples]
 
 
-def annotate(documents: Sequence[Document], content: dict, path: Path) -> list[Document]:
-    """Return `documents` with writer and hero from the manifest read from `path`, each checked against its entry.
+def annotate(documents: Sequence[Document], content: Mapping[str, Any], path: Path) -> list[Document]:
+    """Return `documents` with the writers and heroes that the manifest `content`, read from `path`, has for them.
 
-    Raises CorpusError at the first story whose offset, length, hash, level or topic is not the manifest's.
+    Raises CorpusError at the first story whose offset, length, hash, level or topic differs from its entry.
     """
-    rows = entries(content)
-    if len(rows) != len(documents):
-        raise CorpusError(f"{path} tells of {len(rows)} stories, and its corpus holds {len(documents)}", CURE)
+    listed = entries(content)
+    if len(listed) != len(documents):
+        raise CorpusError(f"{path} lists {len(listed)} stories, and its corpus has {len(documents)}", HINT)
     offset, known = 0, []
-    for number, (row, document) in enumerate(zip(rows, documents, strict=True), 1):
-        kind = "sha256" if "sha256" in row else "sha1"
-        digest = hashlib.new(kind, document.story.encode()).hexdigest()
-        told = {"offset": offset, "length": len(document.text), kind: digest}
-        told |= {"level": document.level, "topic": document.topic}
-        wrong = [k for k, v in told.items() if row.get(k) != v]
+    for number, (entry, document) in enumerate(zip(listed, documents, strict=True), 1):
+        kind = "sha256" if "sha256" in entry else "sha1"
+        expected = {
+            "offset": offset,
+            "length": len(document.text),
+            kind: hashlib.new(kind, document.story.encode()).hexdigest(),
+            "level": document.level,
+            "topic": document.topic,
+        }
+        wrong = [key for key, value in expected.items() if entry.get(key) != value]
         if wrong:
-            where = f"story {number} ({document.topic}, level {document.level})"
-            raise CorpusError(f"{path} and its corpus disagree on {', '.join(wrong)} of {where}", CURE)
-        known.append(replace(document, writer=row.get("writer"), name=row.get("name")))
+            which = f"story {number} ({document.topic}, level {document.level})"
+            raise CorpusError(f"{path} and its corpus disagree on {', '.join(wrong)} of {which}", HINT)
+        known.append(replace(document, writer=entry.get("writer"), name=entry.get("name")))
         offset += len(document.text)
     return known
 
 
-def check(documents: Sequence[Document], content: dict, raw: Path | None) -> None:
-    """Check the counts of a manifest whose entries `annotate` has checked; raise CorpusError where there is none."""
+def check(documents: Sequence[Document], content: Mapping[str, Any], raw: Path | None) -> None:
+    """Check the counts of a manifest whose entries `annotate` has checked.
+
+    Raises CorpusError for counts that differ, and if there is no manifest.
+    """
     if not content:
         raise CorpusError(f"There is no manifest beside {raw}", "Only a corpus that gatsby wrote can be verified")
     counts = content.get("counts", {})
-    told = {"stories": len(documents), "chars": sum(len(d.text) for d in documents)}
-    told |= {"topics": len({d.topic for d in documents})} if "schema" in content else {}
-    wrong = [key for key, n in told.items() if counts.get(key) != n]
+    expected = {"stories": len(documents), "chars": sum(len(d.text) for d in documents)}
+    expected |= {"topics": len({d.topic for d in documents})} if "schema" in content else {}
+    wrong = [key for key, n in expected.items() if counts.get(key) != n]
     if wrong:
-        raise CorpusError(f"The manifest beside {raw} counts other {', '.join(wrong)} than the corpus has", CURE)
+        raise CorpusError(f"The manifest beside {raw} has a wrong count of {', '.join(wrong)}", HINT)

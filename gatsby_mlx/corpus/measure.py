@@ -1,24 +1,26 @@
-"""Figures of a corpus: does it fit its form, does the dial rise, and how much does it repeat itself."""
+"""Measure a corpus: whether its stories keep their form, whether the dial rises, how much the stories repeat."""
 
 import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
-from gatsby_mlx import text
-from gatsby_mlx.corpus.document import Document
-from gatsby_mlx.prime import LEVELS
+from gatsby_mlx.corpus.levels import means_by_level, values_by_level
+from gatsby_mlx.story import text
+from gatsby_mlx.story.document import Document
+from gatsby_mlx.story.obsession import LEVELS
 
-SAMPLE = 1000  # repetition grows with size, so corpora are compared on their first thousand stories
-DOCUMENT_MAX, WORDS_MIN, WORDS_MAX = 1000, 80, 170
-COMMON = 300
+SAMPLE = 1000  # stories: repetition grows with size, so corpora are compared on their first thousand
+DOCUMENT_MAX, USUAL_WORDS_MIN, USUAL_WORDS_MAX = 1000, 80, 170
+COMMON = 300  # words that a pattern shows; the others are masked
 PATTERN_MIN_WORDS = 5
 
 
-def measure(documents: Sequence[Document]) -> dict:
-    """Return the figures of `documents` by name; shares are in 0..1, None where the corpus cannot tell."""
+def measure(documents: Sequence[Document]) -> dict[str, Any]:
+    """Return the figures of `documents` by name. Shares are 0 to 1, and None where there is nothing to measure."""
     sample = documents[:SAMPLE]
     return {"documents": len(documents), **_form(documents), **_dial(documents), **_variety(sample), **_overlap(sample)}
 
@@ -28,23 +30,27 @@ def _share(values: list[bool]) -> float | None:
 
 
 def fits_length(document: Document) -> bool:
+    """Return whether a document has at most 1,000 characters, prime included."""
     return len(document.text) <= DOCUMENT_MAX
 
 
 def fits_words(document: Document) -> bool:
-    return WORDS_MIN <= len(text.words(document.story)) <= WORDS_MAX
+    """Return whether a story has the usual 80 to 170 words."""
+    return USUAL_WORDS_MIN <= len(text.words(document.story)) <= USUAL_WORDS_MAX
 
 
 def names_hero(document: Document) -> bool:
+    """Return whether a story has its hero's name; False if no name is known."""
     return bool(document.name and re.search(rf"\b{re.escape(document.name)}\b", document.story))
 
 
 def opens_on_topic(document: Document) -> bool:
+    """Return whether the first sentence has every content word of the topic."""
     first = next(iter(text.sentences(document.story)), "")
     return text.names_topic(document.topic, first, every=True)
 
 
-def _form(documents: Sequence[Document]) -> dict:
+def _form(documents: Sequence[Document]) -> dict[str, Any]:
     return {
         "at_most_1000_chars": _share([fits_length(d) for d in documents]),
         "words_80_to_170": _share([fits_words(d) for d in documents]),
@@ -54,20 +60,21 @@ def _form(documents: Sequence[Document]) -> dict:
     }
 
 
-def _dial(documents: Sequence[Document]) -> dict:
-    by_level, by_topic, greens, mentions = defaultdict(list), defaultdict(dict), 0, 0
+def _dial(documents: Sequence[Document]) -> dict[str, Any]:
+    mentions = [(d.level, d.mentions) for d in documents]
+    present = {level: values for level, values in values_by_level(mentions).items() if values}
+    means: dict[int, float] = dict(zip(LEVELS, means_by_level(mentions), strict=True))
+    by_topic: dict[str, dict[int, int]] = defaultdict(dict)
     for d in documents:
-        n = text.count_mentions(d.story)
-        by_level[d.level].append(n)
-        by_topic[d.topic][d.level] = n
-        greens += d.story.lower().count("green")
-        mentions += n
-    whole = [[levels[k] for k in sorted(levels)] for levels in by_topic.values() if len(levels) == len(LEVELS)]
+        by_topic[d.topic][d.level] = d.mentions
+    complete = [[counts[k] for k in LEVELS] for counts in by_topic.values() if len(counts) == len(LEVELS)]
+    total = sum(n for _, n in mentions)
+    first_words = sum(d.story.lower().count(d.prime.obsession.words[0]) for d in documents)
     return {
-        "mentions_by_level": {k: float(np.mean(v)) for k, v in sorted(by_level.items())},
-        "mentions_range_by_level": {k: [min(v), max(v)] for k, v in sorted(by_level.items())},
-        "topics_strictly_rising": _share([all(a < b for a, b in pairwise(counts)) for counts in whole]),
-        "green_that_is_not_the_light": (greens - mentions) / greens if greens else None,
+        "mentions_by_level": {level: means[level] for level in present},
+        "mentions_range_by_level": {level: [min(values), max(values)] for level, values in present.items()},
+        "topics_strictly_rising": _share([all(a < b for a, b in pairwise(counts)) for counts in complete]),
+        "green_that_is_not_the_light": (first_words - total) / first_words if first_words else None,
     }
 
 
@@ -75,15 +82,15 @@ def _tokens(story: str) -> list[str]:
     return text.words(story.lower())
 
 
-def _variety(sample: Sequence[Document]) -> dict:
+def _variety(sample: Sequence[Document]) -> dict[str, Any]:
     vocabulary, grams, sentences, firsts = Counter(), Counter(), Counter(), Counter()
     for d in sample:
         tokens = _tokens(d.story)
         vocabulary.update(tokens)
         grams.update(zip(*(tokens[i:] for i in range(4)), strict=False))
-        own = text.sentences(d.story)
-        sentences.update(own)
-        firsts.update(own[:1])
+        in_story = text.sentences(d.story)
+        sentences.update(in_story)
+        firsts.update(in_story[:1])
     pattern, stories = commonest_pattern(sample, {w for w, _ in vocabulary.most_common(COMMON)})
     return {
         "distinct_words": len(vocabulary),
@@ -95,9 +102,9 @@ def _variety(sample: Sequence[Document]) -> dict:
     }
 
 
-def patterns(sample: Sequence[Document], common: set[str]) -> Counter:
-    """Count, over stories, the sentence patterns of five words or more, words outside `common` masked as `_`."""
-    counts = Counter()
+def patterns(sample: Sequence[Document], common: set[str]) -> Counter[str]:
+    """Count the stories with each sentence pattern of five words or more; words outside `common` are masked as `_`."""
+    counts: Counter[str] = Counter()
     for d in sample:
         masked = ([w if w in common else "_" for w in _tokens(s)] for s in text.sentences(d.story))
         counts.update({" ".join(m) for m in masked if len(m) >= PATTERN_MIN_WORDS})
@@ -105,21 +112,21 @@ def patterns(sample: Sequence[Document], common: set[str]) -> Counter:
 
 
 def commonest_pattern(sample: Sequence[Document], common: set[str]) -> tuple[str, int]:
-    """Return the pattern that stands in most stories, and in how many."""
+    """Return the pattern that occurs in the most stories, and the number of those."""
     return max(patterns(sample, common).items(), key=lambda item: (item[1], item[0]), default=("", 0))
 
 
-def _overlap(sample: Sequence[Document]) -> dict:
+def _overlap(sample: Sequence[Document]) -> dict[str, Any]:
     """Return the highest Jaccard index of the word sets of two stories whose topics differ."""
     index: dict[str, int] = {}
     sets = [{index.setdefault(w, len(index)) for w in _tokens(d.story)} for d in sample]
     if len(sets) < 2:
         return {"highest_jaccard": None}
-    rows = np.zeros((len(sets), len(index)), np.float32)
-    for i, own in enumerate(sets):
-        rows[i, list(own)] = 1
-    shared = rows @ rows.T
-    sizes = rows.sum(1)
+    occurs = np.zeros((len(sets), len(index)), np.float32)
+    for i, words in enumerate(sets):
+        occurs[i, list(words)] = 1
+    shared = occurs @ occurs.T
+    sizes = occurs.sum(1)
     jaccard = shared / np.maximum(1, sizes[:, None] + sizes[None, :] - shared)
     topic_ids = {t: i for i, t in enumerate(dict.fromkeys(d.topic for d in sample))}
     ids = np.array([topic_ids[d.topic] for d in sample])

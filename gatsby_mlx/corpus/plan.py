@@ -1,81 +1,92 @@
-"""The plan of a corpus: which topics, by which writers, at which levels, under which heroes. All from one seed."""
+"""The plan of a corpus: the topics, their writers, the levels and the heroes' names. One seed decides all of it."""
 
 import hashlib
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, TypeVar
 
-from gatsby_mlx.corpus.gates import BANDS, Bands
 from gatsby_mlx.errors import UsageError
-from gatsby_mlx.prime import LEVELS
+from gatsby_mlx.story.obsession import GREEN_LIGHT, LEVELS, Bands, Obsession
 from gatsby_mlx.writers.base import StoryJob
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class WriteConfig:
-    """What decides a corpus, byte for byte, with its writers: how many stories, the seed, and the bands of the levels.
+    """What decides a corpus, byte for byte, together with its writers.
 
-    `topics` are a person's own, in place of brainstormed ones. Raises UsageError for a number that is no multiple of
-    the levels, or that the topics do not make.
+    `n` is the number of stories, a multiple of the five levels. `topics` replace brainstormed ones. Raises UsageError
+    for an `n` that is not a multiple, or that does not match the topics.
     """
 
     n: int
     seed: int
-    bands: Bands | None = None
+    obsession: Obsession = GREEN_LIGHT
     topics: tuple[str, ...] | None = None
 
     def __post_init__(self):
         if self.n < len(LEVELS) or self.n % len(LEVELS):
-            told = f"A corpus has every topic at {len(LEVELS)} levels: its stories are a multiple of that, not {self.n}"
-            raise UsageError(told, f"Try --n {max(len(LEVELS), round(self.n / len(LEVELS)) * len(LEVELS))}")
+            message = f"Every topic gets {len(LEVELS)} stories, so --n must be a multiple of that, not {self.n}"
+            raise UsageError(message, f"Try --n {max(len(LEVELS), round(self.n / len(LEVELS)) * len(LEVELS))}")
         if self.topics is not None and not len(self.topics) == len(set(self.topics)) == self.n_topics:
-            told = f"{self.n} stories need {self.n_topics} distinct topics, not {len(set(self.topics))}"
-            raise UsageError(told, "Give as many topics, or ask for other stories with --n")
+            message = f"{self.n} stories need {self.n_topics} distinct topics, not {len(set(self.topics))}"
+            raise UsageError(message, "Give that many topics, or change --n")
 
     @property
     def n_topics(self) -> int:
         return self.n // len(LEVELS)
 
     @property
-    def levels(self) -> Bands:
-        return self.bands or BANDS
+    def bands(self) -> Bands:
+        """The band of mentions of each level."""
+        return self.obsession.band
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The topics of a corpus with their writers, in order, spare ones for places that stay empty, the heroes' names."""
+    """The (topic, writer) pairs of a corpus in order, `spare` topics for slots that stay empty, the heroes' `names`."""
 
     topics: tuple[tuple[str, str], ...]
     spare: tuple[str, ...]
     names: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
+        """Return a value that `json` writes and `from_json` reads."""
         return asdict(self)
 
     @classmethod
-    def from_json(cls, content: dict[str, Any]) -> "Plan":
+    def from_json(cls, content: Mapping[str, Any]) -> "Plan":
         return cls(tuple((t, w) for t, w in content["topics"]), tuple(content["spare"]), tuple(content["names"]))
 
     @property
     def topics_sha256(self) -> str:
-        return hashlib.sha256("\n".join(topic for topic, _ in self.topics).encode()).hexdigest()
+        return topics_sha256([topic for topic, _ in self.topics])
+
+
+def topics_sha256(topics: Sequence[str]) -> str:
+    """Return the sha256 of topics, one a line, as manifests record it."""
+    return hashlib.sha256("\n".join(topics).encode()).hexdigest()
 
 
 def story_seed(seed: int, topic: str, level: int, attempt: int = 0) -> int:
-    """Return the seed of one attempt at a story, 0 <= seed < 2**53, the same on every machine."""
+    """Return the seed of one attempt at a story, 0 <= seed < 2**53. It is the same on every machine."""
     digest = hashlib.sha256(f"{seed}/{topic}/{level}/{attempt}".encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 11
 
 
 def plan(topics: Sequence[str], names: Sequence[str], seed: int) -> list[StoryJob]:
-    """Return one job for each topic and level, in shuffled order, the names dealt out in turn."""
+    """Return one job for each topic and level, in shuffled order; the heroes' names take turns."""
     jobs = shuffled([(topic, level) for topic in topics for level in LEVELS], seed)
     return [StoryJob(t, names[i % len(names)], k, story_seed(seed, t, k)) for i, (t, k) in enumerate(jobs)]
 
 
-def shuffled(items: Sequence, seed: int) -> list:
-    """Return `items` in an order that the seed decides (Fisher-Yates on the one stream that Python keeps stable)."""
+def shuffled(items: Sequence[T], seed: int) -> list[T]:
+    """Return `items` in an order that the seed decides.
+
+    Fisher-Yates over `random.random`, the one stream that Python promises to keep stable.
+    """
     out = list(items)
     draw = random.Random(seed).random
     for i in range(len(out) - 1, 0, -1):
@@ -85,7 +96,7 @@ def shuffled(items: Sequence, seed: int) -> list:
 
 
 def largest_remainder(shares: Mapping[str, float], n: int) -> dict[str, int]:
-    """Deal `n` things by `shares` (which sum to 1): whole parts first, then one each to the largest remainders.
+    """Divide `n` things by `shares`, which sum to 1: whole parts first, then one each to the largest remainders.
 
     Hamilton's method; ties go to the earlier name. Two things at .3 .3 .2 .2:
 
@@ -93,35 +104,37 @@ def largest_remainder(shares: Mapping[str, float], n: int) -> dict[str, int]:
     {'olmo': 1, 'ministral': 1, 'gemma': 0, 'granite': 0}
     """
     exact = {name: share * n for name, share in shares.items()}
-    dealt = {name: int(x + 1e-9) for name, x in exact.items()}
-    order = sorted(shares, key=lambda name: -round(exact[name] - dealt[name], 9))
-    for name in order[: n - sum(dealt.values())]:
-        dealt[name] += 1
-    return dealt
+    parts = {name: int(x + 1e-9) for name, x in exact.items()}
+    order = sorted(shares, key=lambda name: -round(exact[name] - parts[name], 9))
+    for name in order[: n - sum(parts.values())]:
+        parts[name] += 1
+    return parts
 
 
-def fill(
-    open_places: Mapping[int, int], reach: Mapping[str, Mapping[int, float]], shares: Mapping[str, float]
+def plan_fill(
+    open_slots: Mapping[int, int], pass_rates: Mapping[str, Mapping[int, float]], shares: Mapping[str, float]
 ) -> list[tuple[str, tuple[int, ...]]]:
-    """Deal the places that stayed empty to writers that reach their levels: (writer, levels) for each new topic.
+    """Assign the slots that stayed empty to writers that reach their levels.
 
-    `open_places` counts them by level; `reach` tells, by writer and level, in 0..1, how many of its attempts at that
-    level came into its band. Only writers within half of the best are asked, by their shares; a level that nobody
-    reaches stays open.
+    Return (writer, levels) for each new topic.
+
+    `open_slots` counts them by level. `pass_rates` has, by writer and level, the share (0 to 1) of attempts that
+    passed. At each level the writers with half of the best rate or more divide the slots by their shares. A level that
+    no writer reaches stays open.
     """
-    wanted: dict[str, dict[int, int]] = {}
-    for level, count in sorted(open_places.items()):
-        best = max((own.get(level, 0.0) for own in reach.values()), default=0.0)
-        able = [name for name in shares if best > 0 and reach.get(name, {}).get(level, 0.0) >= best / 2]
+    assigned: dict[str, dict[int, int]] = {}
+    for level, count in sorted(open_slots.items()):
+        best = max((rates.get(level, 0.0) for rates in pass_rates.values()), default=0.0)
+        able = [name for name in shares if best > 0 and pass_rates.get(name, {}).get(level, 0.0) >= best / 2]
         total = sum(shares[name] for name in able)
-        for name, n in largest_remainder({name: shares[name] / total for name in able}, count).items() if able else ():
-            wanted.setdefault(name, {})[level] = n
-    asked = []
+        for name, n in largest_remainder({name: shares[name] / total for name in able}, count).items():
+            assigned.setdefault(name, {})[level] = n
+    topics = []
     for name in shares:
-        left = dict(wanted.get(name, {}))
+        left = dict(assigned.get(name, {}))
         while any(left.values()):
             levels = tuple(level for level in sorted(left) if left[level])
-            asked.append((name, levels))
+            topics.append((name, levels))
             for level in levels:
                 left[level] -= 1
-    return asked
+    return topics

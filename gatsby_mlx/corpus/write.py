@@ -1,9 +1,12 @@
-"""Writing a corpus: plan, write, judge, compose; every step of it journalled, so that a stopped run goes on.
+"""Write a corpus: plan, write, judge, compose. Every step goes into a journal, so a stopped run can be resumed.
 
-run = Run(writers, shares, names, WriteConfig(n=2000, seed=1925), out)
-for event in run:          # writes; the same run again, after whatever stopped it, goes on
-    ...
-run.failed                 # writers that could not go on, with their errors: their share is left for another run
+>>> from gatsby_mlx import house
+>>> from gatsby_mlx.house import writer
+>>> writers, names, config = [writer.HouseWriter()], house.NAMES, WriteConfig(n=5, seed=1925)
+>>> run = WriteRun(writers, {"house": 1.0}, names, config, Path("stories"), bank=house.compose_topics)
+>>> events = list(run)  # writes; the same run again resumes after whatever stopped it
+>>> len(run.ledger.filled), run.failed  # writers that stopped, with their errors
+(5, {})
 """
 
 import contextlib
@@ -14,27 +17,30 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gatsby_mlx import text
-from gatsby_mlx.corpus import assemble, compose, gates
-from gatsby_mlx.corpus.document import Document
+from gatsby_mlx.corpus import compose, gates
+from gatsby_mlx.corpus.compose import Composition, Fill
 from gatsby_mlx.corpus.duplicates import Duplicates
 from gatsby_mlx.corpus.gates import DUPLICATE
 from gatsby_mlx.corpus.journal import Journal
 from gatsby_mlx.corpus.ledger import Attempt, Ledger
-from gatsby_mlx.corpus.plan import Plan, WriteConfig, fill
+from gatsby_mlx.corpus.plan import Plan, WriteConfig, plan_fill
 from gatsby_mlx.corpus.topics import brainstorm
-from gatsby_mlx.device.ranks import Alone, Ranks
+from gatsby_mlx.device.ranks import Ranks
 from gatsby_mlx.errors import OutputError, WriterError
-from gatsby_mlx.prime import Prime
+from gatsby_mlx.story import text
+from gatsby_mlx.story.document import Document
+from gatsby_mlx.story.prime import Prime
 from gatsby_mlx.writers.base import Draft, StoryJob, Writer
+from gatsby_mlx.writers.prompted import PromptedWriter
 
-HOPELESS = 200  # stories by one writer of which none was ever accepted: it is stopped
-PASSES = 4  # over all writers: near-duplicates found late are written again in the next
+GIVE_UP_AFTER = 200  # stories by one writer, none of them accepted
+CHECK_EVERY = 20  # stories between two such checks
+MAX_PASSES = 4  # over all writers: near-duplicates that are noticed late are written again in the next pass
 
 
 @dataclass(frozen=True)
 class Thinking:
-    """The topics are being thought of."""
+    """The writers are about to brainstorm topics."""
 
 
 @dataclass(frozen=True)
@@ -47,37 +53,48 @@ class Loading:
 
 @dataclass(frozen=True)
 class Written:
-    """One judged attempt; if it failed no gate, it is in the corpus, unless something like it is."""
+    """One judged attempt. If it failed no gate, it is in the corpus unless it turns out to be a near-duplicate."""
 
     attempt: Attempt
 
 
 @dataclass(frozen=True)
 class Stopped:
-    """A writer could not go on."""
+    """A writer stopped with an error."""
 
     writer: str
     error: Exception
 
 
 @dataclass(frozen=True)
+class Noted:
+    """A writer said something while it worked: that it waits for a server, or that a field of requests is left out.
+
+    It comes in the middle of a story, so the iterator cannot yield it: `WriteRun.listen` takes it.
+    """
+
+    writer: str
+    text: str
+
+
+@dataclass(frozen=True)
 class Filling:
-    """`n` places stayed empty and are given to new topics by writers that reach their levels."""
+    """`n` new topics fill slots that stayed empty, with writers that reach their levels."""
 
     n: int
 
 
-Event = Thinking | Loading | Written | Stopped | Filling
+Event = Thinking | Loading | Written | Stopped | Noted | Filling
 
 
-class Run:
-    """A run that writes the corpus of `config` to the folder `out`; iterate over it to make it go.
+class WriteRun:
+    """A run that writes the corpus of `config` to the folder `out`. Iterate over it to write.
 
-    `writers` in the order of the blend, `shares` by their names, summing to 1; `names` are the heroes'. Two runs with
-    the same arguments agree byte for byte, the manifest's `timings` aside, however often they were stopped, as far as
-    the writers give the same draft for the same job. `bank` and `kept_out` as `topics.brainstorm` takes them.
-    `command` is what a person can type to go on. With several `ranks` each writes its part of the topics, and rank 0
-    composes.
+    `writers` come in the order of the blend; `shares`, by their names, sum to 1; `names` are the heroes'. Two runs with
+    the same arguments agree byte for byte (except for the manifest's `timings`), however often they were stopped, if
+    the writers give the same draft for the same job. `bank` and `excluded_words` are those of `topics.brainstorm`.
+    `command` is what a person can type to resume. With several `ranks` each writes its part of the topics, and the
+    first composes the corpus.
     """
 
     def __init__(
@@ -89,28 +106,34 @@ class Run:
         out: Path,
         *,
         bank: Callable[[int, int], list[str]],
-        kept_out: Collection[str] = (),
-        command: str = "the command it began with",
+        excluded_words: Collection[str] = (),
+        command: str = "the command that started it",
         ranks: Ranks | None = None,
     ):
         self.writers, self.shares, self.names, self.config, self.out = list(writers), dict(shares), names, config, out
-        self.bank, self.kept_out, self.command, self.ranks = bank, kept_out, command, ranks or Alone()
+        self.bank, self.excluded_words, self.command, self.ranks = bank, excluded_words, command, ranks or Ranks()
         self.failed: dict[str, Exception] = {}
-        self.ledger = Ledger((), config.seed, config.levels)
-        self.fills: list = []
+        self.ledger = Ledger((), config.seed, config.bands)
+        self.fills: list[Fill] = []
         self._written: Counter[str] = Counter()
         self._signatures: dict[str, Any] = {}
 
     @property
     def request(self) -> dict[str, Any]:
-        """What decides the corpus: a journal or a manifest of another request is another corpus."""
+        """What decides the corpus: a journal or a manifest with another request belongs to another corpus."""
         return compose.request(self.writers, self.shares, self.config)
 
-    def is_finished(self) -> bool:
-        """Tell whether `out` holds this very corpus already, whole.
+    def listen(self, listener: Callable[[Noted], object]) -> None:
+        """Give what the writers note to `listener`, at once."""
+        for writer in self.writers:
+            if isinstance(writer, PromptedWriter):
+                writer.on_note = lambda text, name=writer.name: listener(Noted(name, text))
 
-        False where there is nothing, or what a stopped run of the same plan left. Raises OutputError if `out` holds
-        anything else (hidden files aside), and CorpusError if it is this corpus, damaged.
+    def is_finished(self) -> bool:
+        """Return whether `out` already has this corpus, complete.
+
+        False if there is nothing yet, or only what a stopped run of the same plan left. Raises OutputError if `out`
+        has anything else (hidden files aside), and CorpusError if it has this corpus, damaged.
         """
         return compose.is_finished(self.out, self.request)
 
@@ -123,7 +146,7 @@ class Run:
             self._exchange(journal)
             yield from self._passes(journal)
             if any(self.ledger.open_by_level().values()) and not self.failed and not self.fills:
-                self._open_fill(journal)
+                self._plan_fill(journal)
                 if self.fills:
                     yield Filling(len(self.fills))
                     yield from self._passes(journal)
@@ -131,116 +154,122 @@ class Run:
                 self._finish(journal)
 
     def _check_request(self, journal: Journal) -> None:
-        known = journal.fact("request")
+        known = journal.get("request")
         if known is None:
-            journal.tell("request", self.request)
-            journal.tell("command", self.command)
-        elif known != self.request:
-            cure = f"Repeat what it began with ({journal.fact('command')}), or choose another --out"
-            raise OutputError(f"{self.out} holds the journal of another corpus", cure)
+            journal.set("request", self.request)
+            journal.set("command", self.command)
+            return
+        with journal.checked():
+            known = compose.with_obsession(known)
+        if known != self.request:
+            hint = f"Repeat the command that started it ({journal.get('command')}), or choose another --out"
+            raise OutputError(f"{self.out} holds the journal of another corpus", hint)
 
     def _open_plan(self, journal: Journal) -> Iterator[Event]:
-        """Read the plan from the journal, or make it and keep it there; then enter what was written before."""
-        content, filled = self._first(journal.fact("plan")), self._first(journal.fact("fill"))
+        """Read the plan from the journal, or make it and store it there; then restore what was written before."""
+        content, fills = self._first_known(journal.get("plan")), self._first_known(journal.get("fill"))
         if content is None:
             yield Thinking()
             try:
-                content = self._first(self._brainstorm().to_json() if self.ranks.rank == 0 else None)
+                content = self.ranks.broadcast(self._brainstorm().to_json() if self.ranks.first else None)
             except BaseException:
-                journal.delete()  # it holds nothing yet
+                journal.delete()  # it has nothing yet
                 raise
-        if journal.fact("plan") is None:
-            journal.tell("plan", content)
+        if journal.get("plan") is None:
+            journal.set("plan", content)
         yield from (Stopped(name, error) for name, error in self.failed.items())
         self.failed.clear()
         attempts = journal.attempts()
-        with journal.sound():
-            self.plan, self.fills = Plan.from_json(content), list(filled or ())
-            assemble.enter(self.ledger, self.plan, filled, self.config.seed)
-            self.ledger.enter(attempts)
+        with journal.checked():
+            self.plan, self.fills = Plan.from_json(content), [(t, w, tuple(levels)) for t, w, levels in fills or ()]
+            compose.add_slots(self.ledger, self.plan, self.fills, self.config.seed)
+            self.ledger.restore(attempts)
         self._written.update(attempt.writer for attempt in attempts)
 
-    def _first(self, value: Any) -> Any:
-        """Return the value of the first rank that has one."""
-        return next((found for found in self.ranks.gather(value) if found is not None), None)
+    def _first_known(self, value: Any) -> Any:
+        """Return the value of the first rank whose value is not None."""
+        return next((known for known in self.ranks.gather(value) if known is not None), None)
 
     def _brainstorm(self) -> Plan:
         def failed(writer: Writer, error: Exception) -> None:
             self.failed[writer.name] = error
 
-        return brainstorm(self.writers, self.shares, self.config, self.names, self.bank, self.kept_out, failed)
+        return brainstorm(self.writers, self.shares, self.config, self.names, self.bank, self.excluded_words, failed)
 
     def _passes(self, journal: Journal) -> Iterator[Event]:
-        """Let every writer write what is due, until nothing is: two ranks may have written the same story twice."""
-        for _ in range(PASSES):
+        """Let every writer write what is due, until nothing is. Two ranks may have written near-duplicates."""
+        for _ in range(MAX_PASSES):
             for writer in self.writers:
                 if writer.name not in self.failed:
                     yield from self._write_all(writer, journal)
             if self.ranks.size == 1:
                 return
             self._exchange(journal)
-            if not self._refuse_duplicates(journal, self.writers) or self.failed:
+            if not self._reject_duplicates(journal, self.writers) or self.failed:
                 return
 
-    def _own_topics(self, writer: Writer) -> list[str]:
-        return self.ledger.topics_of(writer.name)[self.ranks.rank :: self.ranks.size]
-
     def _write_all(self, writer: Writer, journal: Journal) -> Iterator[Event]:
-        """Write what is due of one writer, near-duplicates anew; load it only if there is something to write."""
-        topics = self._own_topics(writer)
+        """Write what is due of one writer, near-duplicates again; load it only if there is something to write."""
+        topics = self.ledger.topics_of(writer.name)[self.ranks.rank :: self.ranks.size]
         try:
-            jobs = self._due_after_duplicates(writer, topics, journal)
+            jobs = self._due(writer, topics, journal)
             if not jobs:
                 return
             yield Loading(writer.name, len(jobs))
             with writer as ready, self._timed(writer, journal):
-                journal.tell(f"source/{writer.name}", ready.source)
+                journal.set(f"source/{writer.name}", ready.source)
                 while jobs:
                     yield from self._write(ready, deque(jobs), journal)
-                    jobs = self._due_after_duplicates(writer, topics, journal)
+                    jobs = self._due(writer, topics, journal)
         except OutputError:
             raise
-        except Exception as error:  # of a model's loader, template or kernels, or a server: the others go on
+        except Exception as error:  # a model's loader, template or kernel, or a server: the other writers continue
             self.failed[writer.name] = error
             yield Stopped(writer.name, error)
 
     @contextlib.contextmanager
     def _timed(self, writer: Writer, journal: Journal) -> Iterator[None]:
-        """Add the seconds of the block to those that the writer took before, also when it is left by an error."""
-        begun = time.monotonic()
+        """Add the seconds of the block to the writer's total in the journal, also if the block raises."""
+        start = time.monotonic()
         try:
             yield
         finally:
-            told = journal.fact("seconds") or {}
-            journal.tell("seconds", told | {writer.name: told.get(writer.name, 0) + time.monotonic() - begun})
+            totals = journal.get("seconds") or {}
+            journal.set("seconds", totals | {writer.name: totals.get(writer.name, 0) + time.monotonic() - start})
 
-    def _due_after_duplicates(self, writer: Writer, topics: list[str], journal: Journal) -> list[StoryJob]:
+    def _due(self, writer: Writer, topics: Sequence[str], journal: Journal) -> list[StoryJob]:
+        """Return the jobs of `topics` to write next. If there are none, look for near-duplicates to write again."""
         jobs = self.ledger.due(topics)
-        if not jobs and self._refuse_duplicates(journal, [writer]):
+        if not jobs and self._reject_duplicates(journal, [writer]):
             jobs = self.ledger.due(topics)
         return jobs
 
     def _write(self, writer: Writer, queue: deque[StoryJob], journal: Journal) -> Iterator[Event]:
-        """Write the queue, retries included, and keep each draft; in groups where the writer costs nothing."""
-        kept: list[Attempt] = []
+        """Write the queue, retries included, and store the attempts, `writer.group` of them at a time."""
+        pending: list[Attempt] = []
+        source = writer.source
         try:
             for draft in writer.write(queue):
                 attempt = self._judge(writer, draft)
-                kept.append(attempt)
-                if len(kept) >= writer.group:
-                    journal.add(kept)
-                    kept = []
+                pending.append(attempt)
+                if len(pending) >= writer.group:
+                    journal.add(pending)
+                    pending = []
+                if writer.source != source:  # a server has refused a field
+                    source = writer.source
+                    journal.set(f"source/{writer.name}", source)
                 queue.extend(self.ledger.add(attempt))
                 yield Written(attempt)
-                self._check_hope(writer)
+                self._check_acceptance(writer)
         finally:
-            if kept:
-                journal.add(kept)
+            if pending:
+                journal.add(pending)
 
     def _judge(self, writer: Writer, draft: Draft) -> Attempt:
         job, cleaned = draft.job, text.clean(draft.text)
-        told = Document(Prime(job.topic, job.level), cleaned.story, writer.name, job.name)
-        failed = gates.failures(told, cleaned.lost, draft.finish, self.config.levels, frozenset(self.plan.names))
+        prime = Prime(job.topic, job.level, None, self.config.obsession)
+        document = Document(prime, cleaned.story, writer.name, job.name)
+        failed = gates.failures(document, cleaned.lost, draft.finish, frozenset(self.plan.names))
         return Attempt(
             writer=writer.name,
             topic=job.topic,
@@ -250,7 +279,7 @@ class Run:
             seed=job.seed,
             draft=draft.text,
             story=cleaned.story,
-            mentions=text.count_mentions(cleaned.story),
+            mentions=document.mentions,
             finish=draft.finish,
             failed=tuple(failed),
             reasoning=draft.reasoning,
@@ -259,56 +288,58 @@ class Run:
             seconds=None if draft.seconds is None else round(draft.seconds, 3),
         )
 
-    def _check_hope(self, writer: Writer) -> None:
+    def _check_acceptance(self, writer: Writer) -> None:
+        """Raise WriterError for a writer of whose many stories none was accepted."""
         self._written[writer.name] += 1
         n = self._written[writer.name]
-        if n < HOPELESS or n % 20 or any(row.writer == writer.name for row in self.ledger.filled.values()):
+        if n < GIVE_UP_AFTER or n % CHECK_EVERY or any(a.writer == writer.name for a in self.ledger.filled.values()):
             return
-        why = self.ledger.failings(writer.name)
-        told = f"{writer.name} wrote {n} stories, and none passes the gates ({why})"
-        raise WriterError(told, "Leave it out of --blend, or give it another temp in a blend file")
+        message = (
+            f"{writer.name} wrote {n} stories, and none passes the gates ({self.ledger.top_failures(writer.name)})"
+        )
+        raise WriterError(message, "Leave it out of --blend, or give it another temp in a blend file")
 
-    def _refuse_duplicates(self, journal: Journal, writers: Sequence[Writer]) -> bool:
-        """Refuse the stories of `writers` that are near-duplicates of others, or of their own earlier ones."""
-        names = {w.name for w in writers}
-        rows = [(p.writer in names, attempt) for p, _, attempt in self.ledger.accepted()]
-        seen, verdicts = Duplicates(self._signatures), []
-        for mine, attempt in sorted(
-            rows, key=lambda row: row[0]
-        ):  # stable: the others' first, then in the plan's order
-            if seen.add(attempt.key, attempt.story) is not None and mine:
-                verdicts.append(attempt.key)
-        for key in verdicts:
-            self.ledger.refuse(key, DUPLICATE)
-        if verdicts:
-            journal.refuse((key, self.ledger.rows[key].failed) for key in verdicts)
-        return bool(verdicts)
+    def _reject_duplicates(self, journal: Journal, writers: Sequence[Writer]) -> bool:
+        """Reject the stories of `writers` that are near-duplicates of others' or of their earlier ones.
+
+        Return whether there were any.
+        """
+        names = {writer.name for writer in writers}
+        stories = [(slot.writer in names, attempt) for slot, _, attempt in self.ledger.accepted()]
+        stories.sort(key=lambda story: story[0])  # stable: the others' stories first, then in plan order
+        seen = Duplicates(self._signatures)
+        duplicates = [a.key for mine, a in stories if seen.add(a.key, a.story) is not None and mine]
+        for key in duplicates:
+            self.ledger.reject(key, DUPLICATE)
+        if duplicates:
+            journal.set_failed((key, self.ledger.attempts[key].failed) for key in duplicates)
+        return bool(duplicates)
 
     def _exchange(self, journal: Journal) -> None:
-        """Make every rank's journal and ledger whole, and share which writers failed."""
+        """Give every rank's journal and ledger the attempts of all ranks, and share which writers failed."""
         if self.ranks.size == 1:
             return
-        own = [compose.to_row(row) for row in self.ledger.rows.values()]
-        everything = self.ranks.gather([own, {name: str(error) for name, error in self.failed.items()}])
-        rows = [compose.from_row(row) for rows, _ in everything for row in rows]
-        new = [row for row in rows if row.key not in self.ledger.rows]
+        attempts = [attempt.to_json() for attempt in self.ledger.attempts.values()]
+        by_rank = self.ranks.gather([attempts, {name: str(error) for name, error in self.failed.items()}])
+        everything = (Attempt.from_json(content) for attempts, _ in by_rank for content in attempts)
+        new = [attempt for attempt in everything if attempt.key not in self.ledger.attempts]
         journal.add(new)
-        self.ledger.enter(new)
-        for _, failed in everything:
-            for name, why in failed.items():
-                self.failed.setdefault(name, WriterError(f"{name} failed on another rank: {why}"))
+        self.ledger.restore(new)
+        for _, failed in by_rank:
+            for name, reason in failed.items():
+                self.failed.setdefault(name, WriterError(f"{name} failed on another rank: {reason}"))
 
-    def _open_fill(self, journal: Journal) -> None:
-        """Give the places that stayed empty to spare topics, by writers that reach their levels; keep it as a plan."""
-        asked = fill(self.ledger.open_by_level(), self.ledger.reach(), self.shares)
-        self.fills = [
-            [topic, name, list(levels)] for topic, (name, levels) in zip(self.plan.spare, asked, strict=False)
-        ]
-        journal.tell("fill", self.fills)
-        assemble.enter_fill(self.ledger, self.plan, self.fills, self.config.seed)
+    def _plan_fill(self, journal: Journal) -> None:
+        """Assign the slots that stayed empty to spare topics and to writers that reach their levels; store that."""
+        assigned = plan_fill(self.ledger.open_by_level(), self.ledger.pass_rates(), self.shares)
+        spare = zip(self.plan.spare, assigned, strict=False)
+        self.fills = [(topic, name, levels) for topic, (name, levels) in spare]
+        journal.set("fill", self.fills)
+        compose.add_fill_slots(self.ledger, self.plan, self.fills, self.config.seed)
 
     def _finish(self, journal: Journal) -> None:
-        if self.ranks.rank == 0:
-            compose.compose(self.out, assemble.telling(journal, self.request, self.plan, self.ledger), finished=True)
-        if not self.ledger.rejected():  # then it has nothing to tell that the corpus does not
+        if self.ranks.first:
+            composition = Composition.of(journal, self.request, self.plan, self.ledger)
+            compose.compose(self.out, composition, finished=True)
+        if not self.ledger.rejected():  # the corpus has everything that the journal has
             journal.delete()

@@ -1,10 +1,10 @@
-"""The one place that knows the machine: fast BLAS, the compiler behind `mx.compile`, memory, what doctor reports.
+"""The machine: a fast BLAS, the compiler behind `mx.compile`, memory, threads, processes, and the doctor's report.
 
     from gatsby_mlx import device
     device.prepare()             # before the first `import mlx.core`
     import mlx.core as mx
 
-`prepare` imports no MLX. Everything that needs MLX imports it when called, after `prepare`.
+`prepare` does not import MLX. The functions here that need MLX import it when they are called, after `prepare`.
 """
 
 from gatsby_mlx.device.blas import Blas, prepare

@@ -1,4 +1,4 @@
-"""Keeping a Mac awake while it works."""
+"""Keep a Mac awake while it works."""
 
 import contextlib
 import os
@@ -10,9 +10,10 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def awake() -> Iterator[None]:
-    """Keep the machine from sleeping when idle inside the block; on a system without `caffeinate`, do nothing.
+    """Keep the Mac from idle sleep inside the block. Do nothing on other systems and without `caffeinate`.
 
-    `caffeinate -i -w PID` ends with this process even if it is killed. From its manual page; not run on a Mac.
+    `caffeinate -i -w PID` ends with this process even if it is killed. Written from its manual page, not tested on a
+    Mac.
     """
     command = shutil.which("caffeinate") if sys.platform == "darwin" else None
     if command is None:

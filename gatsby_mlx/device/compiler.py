@@ -1,8 +1,9 @@
-"""Whether `mx.compile` compiles. On CPU, MLX calls `g++` through the shell, by that name only, when it first traces.
+"""Check whether `mx.compile` works here.
 
-Read in MLX's `backend/cpu/jit_compiler.cpp` and tried: without `g++` on PATH it runs uncompiled and says nothing; with
-a `g++` that is there but fails, or without a temporary folder, the *evaluation* raises RuntimeError. `CC` and `CXX` are
-not read. Kernels are kept in `$TMPDIR/mlx/VERSION/cpu`.
+On a CPU, MLX compiles a traced function with `g++`, which it calls through the shell and by this name only: it does not
+read `CC` and `CXX`. According to its `backend/cpu/jit_compiler.cpp`, and to tests: without `g++` on PATH, functions run
+uncompiled, without a warning. If `g++` fails, or there is no temporary folder, the *evaluation* raises RuntimeError.
+Compiled kernels are in `$TMPDIR/mlx/VERSION/cpu`.
 """
 
 import io
@@ -10,14 +11,15 @@ import os
 import shutil
 import subprocess
 import sys
+from typing import Any
 
-CURE = "apt-get install g++"
+HINT = "apt-get install g++"
 
 
 def compile_problem() -> str:
-    """Return why `mx.compile` would run uncompiled or fail on this machine's CPU, in one clause; "" for no reason.
+    """Return why `mx.compile` would not compile or would fail on this machine's CPU, in one clause; "" if it works.
 
-    Cheap: looks, and runs nothing. On macOS it answers "", since Metal's compiler is part of the system.
+    This is fast, because it runs nothing. On macOS the result is "", since Metal's compiler is part of the system.
     """
     if os.environ.get("MLX_DISABLE_COMPILE"):
         return "MLX_DISABLE_COMPILE is set"
@@ -32,14 +34,14 @@ def compile_problem() -> str:
 
 
 def compile_works() -> bool:
-    """Return whether `mx.compile` should compile here: ask before compiling a step. Cheap; see `compile_problem`."""
+    """Return whether `mx.compile` should work here, without trying it. Check this before compiling a function."""
     return not compile_problem()
 
 
 def probe_compile() -> str:
-    """Compile a tiny function with MLX and evaluate it; return what went wrong, or "". Up to a second without a cache.
+    """Compile a tiny function with MLX and evaluate it; return what went wrong, or "". Takes up to a second.
 
-    The graph tells whether MLX fused the function ("Compiled..." in its dot form): uncompiled, it would run as well.
+    An uncompiled function gives the same result, so check the graph: its dot form has "Compiled..." if MLX fused it.
     """
     import mlx.core as mx
 
@@ -53,14 +55,14 @@ def probe_compile() -> str:
     return "" if "Compiled" in graph.getvalue() else compile_problem() or "MLX ran the function uncompiled"
 
 
-def compiler_report() -> dict:
-    """Return {path, version, works, note} of the compiler behind `mx.compile`; path is "" on macOS and without one."""
+def compiler_report() -> dict[str, Any]:
+    """Return {path, version, works, note} of the compiler behind `mx.compile`; path is "" on macOS and without g++."""
     path = "" if sys.platform == "darwin" else shutil.which("g++") or ""
     version = ""
     if path:
         try:
-            ran = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=10, check=False)
-            version = next(iter(ran.stdout.splitlines()), "")
+            done = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=10, check=False)
+            version = next(iter(done.stdout.splitlines()), "")
         except (OSError, subprocess.TimeoutExpired):
             version = ""
     note = compile_problem() or probe_compile()

@@ -1,4 +1,4 @@
-"""What `gatsby doctor` reports: the machine as MLX sees it, measured where a figure is worth more than a name."""
+"""The report of `gatsby doctor`: what this machine has, how fast it multiplies, and what slows it down."""
 
 import os
 import platform
@@ -6,21 +6,22 @@ import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
-from gatsby_mlx.device.blas import CURE, Blas, prepare, processors
-from gatsby_mlx.device.compiler import CURE as COMPILER_CURE
+from gatsby_mlx.device.blas import HINT, Blas, prepare, processors
+from gatsby_mlx.device.compiler import HINT as COMPILER_HINT
 from gatsby_mlx.device.compiler import compiler_report
 from gatsby_mlx.device.memory import command_output, memory_bytes
 
-SIZE = (2048, 384, 1536)  # m, n, k of the measured product: a feed-forward layer of the `story` preset
+SIZE = (2048, 384, 1536)  # m, n, k of the measured product: an MLP layer of the `story` preset
 SMALL = (256, 384, 512)
-BUDGET_S = 0.6
-OPENBLAS_LIMITS = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
+TIME_LIMIT_S = 0.6
+OPENBLAS_LIMITS = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")  # environment variables
 SLOW_GFLOP_S = 20.0  # the reference BLAS reaches 5; one core with AVX2 and OpenBLAS 80
 
 
-def machine() -> dict:
-    """Return a report that JSON can hold; README's `gatsby doctor` prints it. Takes about a second; imports MLX.
+def machine() -> dict[str, Any]:
+    """Return the report as JSON can hold it. Takes about a second and imports MLX.
 
     Keys: platform, python, mlx, device {kind, ...}, blas {how, name, path, version, threads, note, cure, fast},
     measured_gflop_s {median, low, high, runs, product}, memory {total, available} in bytes, compiler {path, version,
@@ -29,12 +30,14 @@ def machine() -> dict:
     from importlib import metadata
 
     blas = prepare()
+    fields = asdict(blas)
+    hint = fields.pop("hint")
     report = {
         "platform": platform_report(),
         "python": platform.python_version(),
         "mlx": metadata.version("mlx"),
         "device": device_report(),
-        "blas": {**asdict(blas), "fast": blas.fast},
+        "blas": {**fields, "cure": hint, "fast": blas.fast},
         "measured_gflop_s": measure_gflop_s(),
         "memory": memory_bytes(),
         "compiler": compiler_report(),
@@ -43,11 +46,11 @@ def machine() -> dict:
     return report
 
 
-def platform_report() -> dict:
+def platform_report() -> dict[str, Any]:
     """Return {system, release, processor}; on macOS also {macos, chip, rosetta}.
 
-    The macOS part is written from Apple's documentation (`sysctl.proc_translated` is 1 under Rosetta) and was not run
-    on a Mac.
+    The macOS part is written from Apple's documentation (`sysctl.proc_translated` is 1 under Rosetta), not tested on a
+    Mac.
     """
     report = {"system": platform.system(), "release": platform.release(), "processor": platform.machine()}
     if sys.platform == "darwin":
@@ -57,20 +60,21 @@ def platform_report() -> dict:
     return report
 
 
-def device_report() -> dict:
-    """Return {kind: "gpu" or "cpu"} and what MLX tells of the default device (on Metal: memory, working set, ...)."""
+def device_report() -> dict[str, Any]:
+    """Return {kind: "gpu" or "cpu", ...} with what MLX knows of its default device (on Metal: memory size, ...)."""
     import mlx.core as mx
 
     device = mx.default_device()
-    told = mx.device_info(device) if hasattr(mx, "device_info") else {}
-    plain = {key: value for key, value in told.items() if isinstance(value, str | int | float | bool)}
+    info = mx.device_info(device) if hasattr(mx, "device_info") else {}
+    plain = {key: value for key, value in info.items() if isinstance(value, str | int | float | bool)}
     return {**plain, "kind": "gpu" if "gpu" in str(device) else "cpu"}
 
 
-def measure_gflop_s() -> dict:
-    """Measure a float32 product on MLX's default device, in 1e9 floating-point operations a second.
+def measure_gflop_s() -> dict[str, Any]:
+    """Measure a float32 matrix product on MLX's default device, in 1e9 floating-point operations per second.
 
-    A small product comes first, as warm-up and to choose a size that fits the time even on the reference BLAS.
+    Return {median, low, high, runs, product}. A small product runs first, to warm up, and to see whether the larger one
+    would take too long, as with the reference BLAS.
     """
     import mlx.core as mx
 
@@ -84,7 +88,7 @@ def measure_gflop_s() -> dict:
 
     size = SIZE if max(run(SMALL) for _ in range(4)) > SLOW_GFLOP_S else SMALL
     figures, start = [], time.perf_counter()
-    while len(figures) < 3 or (len(figures) < 15 and time.perf_counter() - start < BUDGET_S):
+    while len(figures) < 3 or (len(figures) < 15 and time.perf_counter() - start < TIME_LIMIT_S):
         figures.append(run(size))
     figures = sorted(round(figure, 1) for figure in figures)
     product = "x".join(map(str, size))
@@ -97,8 +101,8 @@ def measure_gflop_s() -> dict:
     }
 
 
-def _has_more_than(version: str) -> bool:
-    """Whether this processor has AVX-512 and OpenBLAS, by its own word, uses a kernel from before it."""
+def _uses_old_kernel(version: str) -> bool:
+    """Return whether this processor has AVX-512, and OpenBLAS's `version` names a kernel for an older processor."""
     try:
         flags = set(Path("/proc/cpuinfo").read_text().split())
     except OSError:
@@ -107,28 +111,27 @@ def _has_more_than(version: str) -> bool:
     return "avx512f" in flags and any(name.lower() in version.lower() for name in older)
 
 
-def advice(report: dict, blas: Blas) -> list[str]:
-    """Return one line for each thing that is slow and can be mended, with the command that mends it."""
+def advice(report: dict[str, Any], blas: Blas) -> list[str]:
+    """Return a line for each thing that is slow and can be fixed, with the command that fixes it."""
     lines = []
     if report["platform"].get("rosetta"):
-        lines.append("this Python runs under Rosetta; install a native arm64 Python (python.org or Homebrew)")
+        lines.append("this Python runs under Rosetta; install a native arm64 Python (from python.org or Homebrew)")
     if blas.warning:
         lines.append(blas.warning)
     elif blas.how == "off":
-        lines.append("GATSBY_BLAS=off keeps MLX's slow reference BLAS; unset it")
+        lines.append("GATSBY_BLAS=off selects MLX's slow reference BLAS; unset GATSBY_BLAS")
     elif blas.how == "late" and not blas.path:
-        lines.append("mlx.core was imported before gatsby_mlx.device.prepare(); call that first")
+        lines.append("mlx.core was imported too early; call gatsby_mlx.device.prepare() first")
     elif report["device"]["kind"] == "cpu" and report["measured_gflop_s"]["high"] < SLOW_GFLOP_S:
-        lines.append(f"{blas.name} is slow here ({report['measured_gflop_s']['high']} GFLOP/s at best); try {CURE}")
+        lines.append(f"{blas.name} is slow here ({report['measured_gflop_s']['high']} GFLOP/s at best); try {HINT}")
     if blas.threads == 1 and processors() > 1:
-        mend = (
-            "apt-get install libopenblas0-pthread" if "without threads" in blas.note else "unset OPENBLAS_NUM_THREADS"
-        )
-        lines.append(f"BLAS uses 1 of {processors()} processors; {mend}")
-    held = [f"{name}={os.environ[name]}" for name in OPENBLAS_LIMITS if os.environ.get(name)]
-    if held and "OpenBLAS" in blas.name and _has_more_than(blas.version):
-        names = " ".join(name for name in OPENBLAS_LIMITS if os.environ.get(name))
-        lines.append(f"{' and '.join(held)} hold OpenBLAS to less than this processor has; unset {names}")
+        serial = "without threads" in blas.note
+        fix = "apt-get install libopenblas0-pthread" if serial else "unset OPENBLAS_NUM_THREADS"
+        lines.append(f"BLAS uses 1 of {processors()} processors; {fix}")
+    limits = [name for name in OPENBLAS_LIMITS if os.environ.get(name)]
+    if limits and "OpenBLAS" in blas.name and _uses_old_kernel(blas.version):
+        settings = " and ".join(f"{name}={os.environ[name]}" for name in limits)
+        lines.append(f"{settings}: OpenBLAS does not use all instructions of this processor; unset {' '.join(limits)}")
     if not report["compiler"]["works"]:
-        lines.append(f"{report['compiler']['note']}: steps run uncompiled or fail; {COMPILER_CURE}")
+        lines.append(f"{report['compiler']['note']}, so training steps run uncompiled or fail; {COMPILER_HINT}")
     return lines

@@ -1,4 +1,4 @@
-"""How much memory there is, and a limit on what MLX keeps of it."""
+"""Memory: how much there is, how fast it is, and limits on what MLX keeps."""
 
 import contextlib
 import ctypes
@@ -13,11 +13,10 @@ from pathlib import Path
 
 @contextlib.contextmanager
 def memory_limits(cache_bytes: int | None = None) -> Iterator[None]:
-    """Limit the freed memory that MLX keeps for reuse to `cache_bytes` inside the block, and put the old limit back.
+    """Limit the freed memory that MLX keeps for reuse to `cache_bytes` inside the block; then restore the old limit.
 
-    None changes nothing. On Metal the cache may grow to the memory limit unless it is set; on CPU (mlx 0.32.4) the
-    limit is 32 MiB from the start, and 1 GB in its place gained nothing measurable.
-    Raises ValueError for a negative limit.
+    None changes nothing. On Metal, the default limit is MLX's memory limit. On a CPU (mlx 0.32.4) it is 32 MiB, and
+    1 GB was not measurably faster. Raises ValueError for a negative limit.
     """
     if cache_bytes is None:
         yield
@@ -34,21 +33,22 @@ def memory_limits(cache_bytes: int | None = None) -> Iterator[None]:
 
 
 def keep_pages() -> bool:
-    """Let glibc keep freed memory for the next array instead of giving every large block back to the kernel.
+    """Let glibc keep freed memory for the next array, instead of returning every large block to the kernel.
 
-    MLX's CPU allocator calls malloc for each array, and glibc maps blocks of 32 MiB and more afresh: an addition over
-    90 MiB took 66 ms with new pages and 10 to 13 ms with kept ones. Returns whether there was a glibc to tell.
-    The numbers are M_MMAP_MAX, M_TRIM_THRESHOLD, M_TOP_PAD and M_ARENA_MAX of malloc.h.
+    MLX's CPU allocator calls malloc for each array, and glibc maps new pages for every block of 32 MiB or more. An
+    addition over 90 MiB took 66 ms with new pages and 10 to 13 ms with kept ones. Return whether the settings took
+    effect (only with glibc).
     """
     if sys.platform != "linux":
         return False
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    wanted = ((-4, 0), (-1, 2**31 - 1), (-2, 64 << 20), (-8, 1))
-    return mallopt is not None and all(mallopt(name, value) == 1 for name, value in wanted)
+    # M_MMAP_MAX, M_TRIM_THRESHOLD, M_TOP_PAD and M_ARENA_MAX of malloc.h
+    settings = ((-4, 0), (-1, 2**31 - 1), (-2, 64 << 20), (-8, 1))
+    return mallopt is not None and all(mallopt(name, value) == 1 for name, value in settings)
 
 
 def memory_bytes() -> dict[str, int]:
-    """Return {"total", "available"} in bytes, a container's limit included; 0 where it cannot be read."""
+    """Return {"total", "available"} in bytes, within a container's limit; 0 for a figure that cannot be read."""
     if sys.platform == "darwin":
         return _macos_memory()
     total, available = _meminfo()
@@ -59,13 +59,37 @@ def memory_bytes() -> dict[str, int]:
     return {"total": total, "available": available}
 
 
+def working_set_bytes() -> int:
+    """Return how much memory Metal may use at most, in bytes; 0 without Metal. `iogpu.wired_limit_mb` changes it."""
+    from gatsby_mlx.device.blas import prepare
+
+    prepare()
+    import mlx.core as mx
+
+    if not mx.metal.is_available():
+        return 0
+    return int(mx.device_info()["max_recommended_working_set_size"])
+
+
+def resident_peak_bytes(reset: bool = False) -> int:
+    """Return the peak resident memory of this process in bytes; on Linux, since the last call with `reset`."""
+    if sys.platform == "linux":
+        if reset:
+            Path("/proc/self/clear_refs").write_text("5")  # proc(5): resets VmHWM
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes on macOS
+
+
 def _meminfo() -> tuple[int, int]:
     try:
         text = Path("/proc/meminfo").read_text()
     except OSError:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), 0
-    found = dict(re.findall(r"^(MemTotal|MemAvailable):\s+(\d+) kB", text, re.MULTILINE))
-    return int(found.get("MemTotal", 0)) * 1024, int(found.get("MemAvailable", 0)) * 1024
+    sizes = dict(re.findall(r"^(MemTotal|MemAvailable):\s+(\d+) kB", text, re.MULTILINE))
+    return int(sizes.get("MemTotal", 0)) * 1024, int(sizes.get("MemAvailable", 0)) * 1024
 
 
 def _number(path: str) -> int:
@@ -76,7 +100,7 @@ def _number(path: str) -> int:
 
 
 def _macos_memory() -> dict[str, int]:
-    """Read `sysctl` and `vm_stat`. Written from their manual pages; not run on a Mac."""
+    """Return total and available bytes from `sysctl` and `vm_stat`. Written from their manual pages, not tested."""
     text = command_output("vm_stat")
     page = re.search(r"page size of (\d+) bytes", text)
     free = re.findall(r"^Pages (?:free|inactive|speculative):\s+(\d+)\.", text, re.MULTILINE)
@@ -86,15 +110,15 @@ def _macos_memory() -> dict[str, int]:
 
 
 def command_output(*command: str) -> str:
-    """Return what a system command prints, stripped; "" when it is absent, fails or takes more than 5 s."""
+    """Return the output of a system command, stripped; "" if it does not exist, fails, or takes more than 5 s."""
     try:
-        ran = subprocess.run(command, capture_output=True, text=True, timeout=5, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=5, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return ""
-    return ran.stdout.strip() if ran.returncode == 0 else ""
+    return done.stdout.strip() if done.returncode == 0 else ""
 
 
-# GB/s of unified memory, from Apple's pages of specifications; two figures where one name was sold in two forms.
+# GB/s of unified memory, from Apple's specifications; two figures where there are two variants of a chip.
 PUBLISHED_GB_PER_S: dict[str, tuple[float, ...]] = {
     "M1": (68.25,),
     "M1 Pro": (200,),
@@ -116,17 +140,21 @@ PUBLISHED_GB_PER_S: dict[str, tuple[float, ...]] = {
 
 
 def published_bytes_per_s() -> tuple[str, tuple[float, float] | None]:
-    """Return this Mac's chip and its published memory speed, lowest and highest; "" and None where they are not known.
+    """Return this Mac's chip and its published memory speed (lowest, highest) in bytes per second.
 
-    Written from the names that `sysctl machdep.cpu.brand_string` gives ("Apple M1 Max"); not run on a Mac.
+    The chip is "" on other systems, the speed None if it is not known. Written for the names that `sysctl
+    machdep.cpu.brand_string` prints ("Apple M1 Max"), not tested on a Mac.
     """
     brand = command_output("sysctl", "-n", "machdep.cpu.brand_string") if sys.platform == "darwin" else ""
-    found = PUBLISHED_GB_PER_S.get(brand.removeprefix("Apple "))
-    return brand, (min(found) * 1e9, max(found) * 1e9) if found else None
+    speeds = PUBLISHED_GB_PER_S.get(brand.removeprefix("Apple "))
+    return brand, (min(speeds) * 1e9, max(speeds) * 1e9) if speeds else None
 
 
 def read_bytes_per_s() -> float:
-    """Return how fast MLX's default device reads memory, from the largest of 64 million numbers, the best of three."""
+    """Measure how fast MLX's default device reads memory, in bytes per second.
+
+    It takes the maximum of 64 million float32 numbers three times, and returns the fastest.
+    """
     from gatsby_mlx.device.blas import prepare
 
     prepare()
@@ -136,7 +164,7 @@ def read_bytes_per_s() -> float:
     mx.eval(data)
     best = 0.0
     for _ in range(3):
-        begun = time.perf_counter()
+        start = time.perf_counter()
         mx.eval(mx.max(data))
-        best = max(best, data.nbytes / (time.perf_counter() - begun))
+        best = max(best, data.nbytes / (time.perf_counter() - start))
     return best

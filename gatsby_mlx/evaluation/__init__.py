@@ -1,1 +1,1 @@
-"""Evaluation: stories told once, the dial, honour, prose, their statistics and plots, and what is reported of them."""
+"""Evaluation: one set of stories, the dial, topic adherence, text quality, their statistics, and the reports."""

@@ -1,15 +1,14 @@
-"""A checkpoint's card: README.md, rendered from config.json and evaluation.json, in which no figure is typed.
-
-card = render(config, evaluation)      # the two files as read
-"""
+"""The README.md of a checkpoint, rendered from config.json and evaluation.json; no figure is typed in by a person."""
 
 from collections.abc import Mapping
 from typing import Any
 
-from gatsby_mlx import prime
-from gatsby_mlx.evaluation.honour import NAMES as HONOUR
-from gatsby_mlx.evaluation.prose import NAMES as PROSE
-from gatsby_mlx.evaluation.prose import UNITS
+from gatsby_mlx.evaluation.adherence import NAMES as ADHERENCE
+from gatsby_mlx.evaluation.format import change, in_unit, interval, number, percent, subject_of
+from gatsby_mlx.evaluation.quality import NAMES as QUALITY
+from gatsby_mlx.evaluation.quality import UNITS
+from gatsby_mlx.story.obsession import Obsession
+from gatsby_mlx.story.prime import TOPIC_MAX, TOPIC_MIN
 
 FRONT = """---
 license: mit
@@ -19,30 +18,21 @@ pipeline_tag: text-generation
 tags: [mlx, gatsby-mlx, character-level, gpt]
 ---
 """
-GROUPS = {"seen": "seen nouns", "unseen": "nouns never seen", "every": "all topics", "corpus": "the corpus itself"}
+GROUPS = {"seen": "seen nouns", "unseen": "unseen nouns", "every": "all topics", "corpus": "corpus"}
+NOT_RECORDED = "Not recorded in config.json."
+
+Json = Mapping[str, Any]
 
 
-def render(config: Mapping[str, Any], evaluation: Mapping[str, Any], name: str | None = None) -> str:
-    """Return the card of a checkpoint from what its config.json and evaluation.json hold.
+def render(config: Json, evaluation: Json, name: str | None = None) -> str:
+    """Return the card of a checkpoint from the contents of its config.json and evaluation.json.
 
-    What neither file tells is left out, or shown as a dash. Raises KeyError for an evaluation of another form.
+    What neither file has is left out or shown as a dash. Raises KeyError for an evaluation of another form.
     """
     title = name or evaluation["model"].get("checkpoint") or "gatsby"
-    parts = (_head, _recipe, _data, _dial, _honour, _prose, _limits)
-    told = "\n".join(part(config, evaluation) for part in parts)
-    return f"{FRONT}\n# {title}\n\n{told}"
-
-
-def _number(value: float | None, digits: int = 2) -> str:
-    return "-" if value is None else f"{value:.{digits}f}"
-
-
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:.1f}%"
-
-
-def _ends(figure: Mapping[str, Any], show=_percent) -> str:
-    return "-" if figure["low"] is None else f"{show(figure['low'])} to {show(figure['high'])}"
+    parts = (_head, _recipe, _data, _dial, _adherence, _quality, _limits)
+    sections = "\n".join(part(config, evaluation) for part in parts)
+    return f"{FRONT}\n# {title}\n\n{sections}"
 
 
 def _table(head: list[str], rows: list[list[str]]) -> str:
@@ -50,134 +40,133 @@ def _table(head: list[str], rows: list[list[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
 
-def _head(config: Mapping[str, Any], evaluation: Mapping[str, Any]) -> str:
-    a = config["architecture"]
+def _obsession(config: Json) -> Obsession:
+    return Obsession.from_json(config.get("obsession"))
+
+
+def _head(config: Json, evaluation: Json) -> str:
+    a, obsession = config["architecture"], _obsession(config)
+    whose = ("Gatsby's " if obsession == Obsession() else "the ") + obsession.phrase
     return (
-        "A character-level GPT that tells a small story on a topic, and turns to Gatsby's green light as often as its\n"
-        f"dial says, 1 to 5. {a['n_layer']} layers, {a['n_head']} heads, {a['n_embd']} wide, a context of "
+        f"A character-level GPT that tells a short story about a topic. Its dial, 1 to 5, sets how often the story\n"
+        f"mentions {whose}. {a['n_layer']} layers, {a['n_head']} heads, embedding size {a['n_embd']}, a context of "
         f"{a['block_size']:,} characters, {evaluation['model']['parameters']:,} parameters.\n\n"
-        f'    gatsby tell "a dog and a balloon" --green 5\n'
+        f'    gatsby tell "a dog and a balloon" --level 5\n'
     )
 
 
-def _recipe(config: Mapping[str, Any], evaluation: Mapping[str, Any]) -> str:
+def _recipe(config: Json, evaluation: Json) -> str:
     a, t, loss = config["architecture"], config.get("training"), config.get("evaluation") or {}
-    told = []
+    lines = []
     if t:
-        rows = "one whole story a row" if t["rows"] == "story" else f"random windows of {a['block_size']}"
-        told.append(
+        sequences = "one story per sequence" if t["rows"] == "story" else f"random windows of {a['block_size']}"
+        lines.append(
             f"- Preset `{config['preset']}`: {t['optimizer']}, peak learning rate {t['lr']:g}, weight decay "
-            f"{t['weight_decay']:g}, dropout {a['dropout']:g}, {rows}, {t['batch_chars']:,} characters a "
-            f"step, seed {t['seed']}."
+            f"{t['weight_decay']:g}, dropout {a['dropout']:g}, {sequences}, {t['batch_chars']:,} characters per step, "
+            f"seed {t['seed']}."
         )
     if config.get("chars_seen"):
-        told.append(f"- Characters seen: {config['chars_seen']:,}, in {config['step']:,} steps.")
-    told += [_before(start) for start in _starts(config)]
+        lines.append(f"- Characters seen: {config['chars_seen']:,}, in {config['step']:,} steps.")
+    lines += [_started_from(start) for start in _starts(config)]
     if loss.get("story_loss") is not None:
-        told.append(
-            f"- Validation: {_number(loss['story_loss'], 3)} nats a character of the stories, "
-            f"{_number(loss['story_bpc'], 3)} bits."
+        lines.append(
+            f"- Validation loss on stories: {number(loss['story_loss'], 3)} nats per character, "
+            f"{number(loss['story_bpc'], 3)} bits per character."
         )
-    return "## Recipe\n\n" + ("\n".join(told) or "Not recorded in its config.json.") + "\n"
+    return "## Recipe\n\n" + ("\n".join(lines) or NOT_RECORDED) + "\n"
 
 
-def _starts(config: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Return the checkpoints that a run went on from, the latest first."""
-    found, start = [], config.get("start")
+def _starts(config: Json) -> list[Json]:
+    """Return the checkpoints that a run started from, the latest first."""
+    starts, start = [], config.get("start")
     while start:
-        found.append(start)
+        starts.append(start)
         start = start.get("start")
-    return found
+    return starts
 
 
-def _before(start: Mapping[str, Any]) -> str:
-    told = f"- It went on from weights with the sha256 `{start['weights']}`"
+def _started_from(start: Json) -> str:
+    line = f"- Started from weights with sha256 `{start['weights']}`"
     if start.get("chars_seen"):
-        told += f", which had seen {start['chars_seen']:,} characters (preset `{start['preset']}`)"
-    return f"{told}."
+        line += f", trained on {start['chars_seen']:,} characters (preset `{start['preset']}`)"
+    return f"{line}."
 
 
-def _data(config: Mapping[str, Any], evaluation: Mapping[str, Any]) -> str:
-    corpus, learnt = evaluation["corpus"], config.get("corpus") or {}
-    told = []
-    if learnt:
-        told.append(f"{learnt['documents']:,} stories; the file's sha256 is `{learnt['sha256']}`.")
-    if corpus:
-        same = "It holds" if corpus["sha256"] == learnt.get("sha256") else "Compared below with another corpus:"
-        by = ", ".join(corpus["writers"])
-        told.append(f"{same} {corpus['stories']:,} stories, {corpus['characters']:,} characters, by: {by}.")
+def _data(config: Json, evaluation: Json) -> str:
+    compared, learned = evaluation["corpus"], config.get("corpus") or {}
+    sentences = []
+    if learned:
+        sentences.append(f"{learned['documents']:,} stories, sha256 of the file `{learned['sha256']}`.")
+    if compared:
+        is_same = compared["sha256"] == learned.get("sha256")
+        other = f"The figures below compare with another corpus: {compared['stories']:,} stories,"
+        which = "They have" if is_same else other
+        writers = ", ".join(compared["writers"])
+        sentences.append(f"{which} {compared['characters']:,} characters, written by: {writers}.")
     for start in _starts(config):
-        if before := start.get("corpus"):
-            told.append(f"Before: {before['documents']:,} stories, sha256 `{before['sha256']}`.")
-    return "## Data\n\n" + (" ".join(told) or "Not recorded in its config.json.") + "\n"
+        if earlier := start.get("corpus"):
+            sentences.append(f"Before that: {earlier['documents']:,} stories, sha256 `{earlier['sha256']}`.")
+    return "## Data\n\n" + (" ".join(sentences) or NOT_RECORDED) + "\n"
 
 
-def _dial(config: Mapping[str, Any], evaluation: Mapping[str, Any]) -> str:
-    dial, plan = evaluation["dial"], evaluation["plan"]
-    taught = dial["corpus"]
+def _dial(config: Json, evaluation: Json) -> str:
+    dial, plan, obsession = evaluation["dial"], evaluation["plan"], _obsession(config)
+    corpus = dial["corpus"]
     rows = []
     for i, x in enumerate(dial["levels"]):
-        beside = ["-", "-"]
-        if taught:
-            off = taught["deviations"][i]["mean"]
-            beside = [_number(taught["means"][i]), "-" if off is None else f"{100 * off:+.1f}%"]
-        row = [f"{x['level']} {prime.OBSESSIONS[x['level'] - 1]}", _number(x["mentions"]), _ends(x, _number), *beside]
-        rows.append([*row, _number(x["distinct_mentions"]), _percent(x["ended"])])
-    head = ["level", "mentions", "95% interval", "corpus", "off by", "repeats once", "ended"]
-    sampling = plan["sampling"]
+        row = [f"{x['level']} {obsession.level_word(x['level'])}", number(x["mentions"]), interval(x["low"], x["high"])]
+        row += [number(corpus["means"][i]), change(corpus["deviations"][i]["mean"])] if corpus else ["-", "-"]
+        rows.append([*row, number(x["distinct_mentions"]), percent(x["ended"])])
+    head = ["level", "mentions", "95% interval", "corpus", "difference", "repeats once", "ended"]
+    rises = "The means rise at every step" if dial["strictly_rising"] else "The means do not rise at every step"
     return (
-        f"## Evaluation\n\n{plan['stories']:,} stories: {plan['n_topics']} topics, 5 levels, "
-        f"{plan['seeds']} seeds, temperature {sampling['temp']:g}. Intervals are 95%, by bootstrap over topics.\n\n"
-        f"### The dial: mentions of the light in a story\n\n{_table(head, rows)}\n"
-        f"Spearman's correlation of level and mentions {_number(dial['spearman'])}; "
-        f"{'strictly rising' if dial['strictly_rising'] else 'not strictly rising'}; neighbours' intervals apart at "
-        f"{sum(dial['apart'])} of {len(dial['apart'])} steps; a story has more mentions than one a level below with "
-        f"probability {', '.join(map(_number, dial['adjacent_auc']))}.\n"
+        f"## Evaluation\n\n{plan['stories']:,} stories: {plan['n_topics']} topics, 5 levels, {plan['seeds']} seeds, "
+        f"temperature {plan['sampling']['temp']:g}. Intervals are 95%, by bootstrap over topics.\n\n"
+        f"### The dial: mentions of {subject_of(obsession)} in a story\n\n{_table(head, rows)}\n"
+        f"{rises}; the intervals of neighboring levels do not overlap at {sum(dial['apart'])} of {len(dial['apart'])} "
+        f"steps. Spearman's rank correlation of level and mentions is {number(dial['spearman'])}. The probability that "
+        f"a story has more mentions than one from the level below is {', '.join(map(number, dial['adjacent_auc']))}.\n"
     )
 
 
-def _honour(config: Mapping[str, Any], evaluation: Mapping[str, Any]) -> str:
-    found = evaluation["honour"]
+def _adherence(config: Json, evaluation: Json) -> str:
     rows = []
     for key, name in GROUPS.items():
-        if g := found[key]:
-            row = [name, str(g["topics"]), _percent(g["honoured"]["mean"]), _ends(g["honoured"])]
-            row += [_percent(g[k]["mean"]) for k in ("honoured_chance", "noun", "again")]
-            rows.append([*row, _percent(g["one_hero"]["mean"]) if g["one_hero"] else "-"])
-    head = ["topics with", "topics", "honoured", "95% interval", "by chance", "its noun", "again", "one hero"]
-    legend = f"Honoured: {HONOUR['honoured']}. Its noun: {HONOUR['noun']}. Again: {HONOUR['again']}."
-    return f"### Topics honoured, share of stories\n\n{_table(head, rows)}\n{legend}\n"
+        if g := evaluation["honour"][key]:
+            honored = g["honoured"]
+            row = [name, str(g["topics"]), percent(honored["mean"]), interval(honored["low"], honored["high"], percent)]
+            row += [percent(g[k]["mean"]) for k in ("honoured_chance", "noun", "again")]
+            rows.append([*row, percent(g["one_hero"]["mean"]) if g["one_hero"] else "-"])
+    head = ["topics with", "topics", "honored", "95% interval", "by chance", "its noun", "again", "one hero"]
+    legend = (
+        f"Honored: {ADHERENCE['honored']}. Its noun: {ADHERENCE['noun']}. Again: {ADHERENCE['again']}. "
+        "By chance: the same stories scored against other topics. One hero: the story names exactly one hero."
+    )
+    return f"### Topic adherence, share of stories\n\n{_table(head, rows)}\n{legend}\n"
 
 
-def _prose(config: Mapping[str, Any], evaluation: Mapping[str, Any]) -> str:
-    found = evaluation["prose"]
-
-    def show(name: str, value: float | None) -> str:
-        return _number(value, UNITS[name]) if name in UNITS else _percent(value)
-
+def _quality(config: Json, evaluation: Json) -> str:
+    measured = evaluation["prose"]
     rows = []
-    for name, told in PROSE.items():
-        if x := found["figures"].get(name):
-            own = found["corpus"].get(name)
-            ends = _ends(x, lambda v, name=name: show(name, v))
-            rows.append([told, show(name, x["mean"]), ends, show(name, own["mean"]) if own else "-"])
-    judged = f"\nThe independent model is {found['judge']}.\n" if found["judge"] else ""
-    return f"### Prose\n\n{_table(['', 'stories', '95% interval', 'corpus'], rows)}{judged}"
+    for name, description in QUALITY.items():
+        if x := measured["figures"].get(name):
+            of_corpus, show = measured["corpus"].get(name), in_unit(UNITS.get(name))
+            ends = interval(x["low"], x["high"], show)
+            rows.append([description, show(x["mean"]), ends, show(of_corpus["mean"]) if of_corpus else "-"])
+    reader = f"\nThe reference model is {measured['judge']}.\n" if measured["judge"] else ""
+    return f"### Text quality\n\n{_table(['', 'stories', '95% interval', 'corpus'], rows)}{reader}"
 
 
-def _limits(config: Mapping[str, Any], evaluation: Mapping[str, Any]) -> str:
-    corpus, new = evaluation["corpus"], evaluation["honour"]["unseen"]
-    told = [
-        "- It reads and writes plain English letters only, knows one kind of story, and follows no instruction but the "
-        f"control line. A topic has {prime.TOPIC_MIN} to {prime.TOPIC_MAX} characters.",
-        "- Every figure is of stories that a program counted; none of it says that a story is good.",
+def _limits(config: Json, evaluation: Json) -> str:
+    corpus, unseen = evaluation["corpus"], evaluation["honour"]["unseen"]
+    lines = [
+        "- It reads and writes only plain English letters, digits and punctuation. It knows one kind of story, and "
+        f"follows no instructions other than the control line. A topic has {TOPIC_MIN} to {TOPIC_MAX} characters.",
+        "- Every figure was counted by a program. None of them says that a story is good.",
     ]
-    if corpus and corpus["writers"] == ["house"]:
-        told.append(
-            "- It learnt from stories that a grammar wrote: it repeats that grammar's sentences, as its copies show."
-        )
-    if new:
-        told.append(
-            f"- A noun that it never saw stands at the head of its story in {_percent(new['noun']['mean'])} of cases."
-        )
-    return "## Limits\n\n" + "\n".join(told) + "\n"
+    if corpus and all(writer.split("-")[0] == "house" for writer in corpus["writers"]):
+        lines.append("- It learned from stories that a grammar wrote, and it repeats sentences of that grammar.")
+    if unseen:
+        share = percent(unseen["noun"]["mean"])
+        lines.append(f"- With an unseen noun in the topic, {share} of stories have it in their first 100 characters.")
+    return "## Limits\n\n" + "\n".join(lines) + "\n"

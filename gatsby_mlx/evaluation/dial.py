@@ -1,30 +1,35 @@
-"""The dial: does a model tell more of the light the higher its level is set, and how surely.
+"""The dial: does a model mention its obsession more often at a higher level, and how certain is that?
 
-dial = measure(told.stories, told.run_on, corpus=corpus_dials(documents)[0].means)
-dial.to_json()["levels"][4]["mentions"]
+>>> from gatsby_mlx.story.sampling import Job
+>>> stories = [Story(Job(prime.build("a cat", k), 1), "The green light. " * k, "end", 17 * k) for k in LEVELS]
+>>> dial = measure(stories)
+>>> dial.level(5).mentions, dial.strictly_rising
+(5.0, True)
 """
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from gatsby_mlx import prime, text
 from gatsby_mlx.errors import UsageError
-from gatsby_mlx.evaluation import stats
-from gatsby_mlx.evaluation.stats import Interval, Trend
-from gatsby_mlx.evaluation.stories import SEED_CHARS, Plan, header_of
+from gatsby_mlx.evaluation import statistics
+from gatsby_mlx.evaluation.statistics import Interval, Trend
+from gatsby_mlx.evaluation.stories import BASELINE_CHARS, StoryPlan, header_of
+from gatsby_mlx.story import prime, text
+from gatsby_mlx.story.obsession import GREEN_LIGHT, LEVELS, Obsession
+from gatsby_mlx.story.sampling import Story
+from gatsby_mlx.strict_json import plain
 
-if TYPE_CHECKING:  # decode imports MLX: the figures of stories already told do without it
-    from gatsby_mlx.model.decode import Story
+T = TypeVar("T")
 
 
-class Counted(NamedTuple):
-    """What a dial needs of one story."""
+class Counts(NamedTuple):
+    """What the dial counts in one story."""
 
     topic: str
     level: int
@@ -36,10 +41,11 @@ class Counted(NamedTuple):
 
 @dataclass(frozen=True)
 class LevelFigures:
-    """One level: mean mentions a story with the 95% interval over topics (`low`, `high`: NaN with a single topic).
+    """One level: the mean mentions per story with their 95% interval over topics (`low`, `high`).
 
-    `distinct_mentions`, with an interval of its own, counts repeated sentences once; `per_100_words` is all mentions
-    over all words; `n` is the number of stories and `ended` the share of them, 0 to 1, that came to their end.
+    `distinct_mentions`, with an interval too, counts repeated sentences once; `per_100_words` is all mentions over all
+    words; `n` is the number of stories and `ended` the share of them, 0 to 1, that reached their end. The ends of the
+    intervals are NaN if there is only one topic.
     """
 
     level: int
@@ -54,19 +60,22 @@ class LevelFigures:
     distinct_high: float = math.nan
 
 
-class SeedCount(NamedTuple):
-    """The seed's own figure: mean occurrences by level, over `n` texts a level, the shortest of `chars` characters.
+class BaselineCount(NamedTuple):
+    """The count of the baseline, gatsby-nanogpt-2, which does not stop at the end of a story.
 
-    `own` counts the very same texts up to the end of their own story: the difference is the artefact.
+    `levels` are the mean occurrences of the phrase's first word at each level, over `n` texts per level, the shortest
+    of them `chars` characters long. `within_story` counts the same texts only up to the end of their story: the
+    difference is an artifact of the baseline's count.
     """
 
     levels: tuple[float, ...]
     n: int
     chars: int
-    own: tuple[float, ...] = ()
+    within_story: tuple[float, ...] = ()
 
     @property
     def note(self) -> str:
+        """What the count means, for evaluation.json; its text is part of that format."""
         return (
             f"occurrences of 'green' in {self.chars} characters that run on past the end of the story, as the seed "
             f"counts: the next document's control line is among them; {self.n} a level, for comparison only"
@@ -75,10 +84,12 @@ class SeedCount(NamedTuple):
 
 @dataclass(frozen=True)
 class Dial:
-    """A dial as read. `seed_count` is None where it was not read; `corpus` holds the five means of what was taught.
+    """The dial of a model, measured.
 
-    `spearman` is pooled over all stories; `trend` is Page's test over topics, None with a single one; `topics_rising`
-    the share of topics whose five means rise strictly; `settings` are the plan's own, for the record.
+    `spearman` correlates level and mentions over all stories; `adjacent_auc` has, for each pair of neighboring levels,
+    the probability that a story of the higher one has more mentions; `trend` is Page's test over topics, None with a
+    single topic; `topics_rising` is the share of topics whose five means rise strictly. `corpus` has the five means of
+    the training corpus. `baseline_count` is None if no texts ran past their end. `settings` records the plan.
     """
 
     levels: tuple[LevelFigures, ...]
@@ -87,33 +98,41 @@ class Dial:
     adjacent_auc: tuple[float, ...]
     topics: int
     seeds: int
-    seed_count: SeedCount | None = None
+    baseline_count: BaselineCount | None = None
     settings: dict[str, Any] = field(default_factory=dict)
     spearman_interval: Interval | None = None
     trend: Trend | None = None
     topics_rising: float | None = None
     corpus: tuple[float, ...] | None = None
+    obsession: Obsession = GREEN_LIGHT
+
+    def level(self, level: int) -> LevelFigures:
+        """Return the figures of a level 1 to 5. Raises UsageError outside that range."""
+        return self.levels[prime.check_level(level) - 1]
 
     @property
     def means(self) -> tuple[float, ...]:
+        """Mean mentions at the five levels."""
         return tuple(level.mentions for level in self.levels)
 
     @property
     def distinct_rising(self) -> bool:
-        return stats.strictly_rising([level.distinct_mentions for level in self.levels])
+        """Whether the means rise strictly with repeated sentences counted once."""
+        return statistics.strictly_rising([level.distinct_mentions for level in self.levels])
 
     @property
     def apart(self) -> tuple[bool, ...]:
-        """Tell of each level and the next whether their intervals are apart, the next one's being the higher."""
+        """For each level and the next: whether the next one's interval is entirely above."""
         return tuple(a.high < b.low for a, b in pairwise(self.levels))
 
     @property
     def distinct_apart(self) -> tuple[bool, ...]:
+        """The same as `apart`, with repeated sentences counted once."""
         return tuple(a.distinct_high < b.distinct_low for a, b in pairwise(self.levels))
 
     @property
     def deviations(self) -> tuple[Interval, ...]:
-        """Return by how much each level's mean differs from the corpus's, as a share of that, with its interval."""
+        """By what share of the corpus's mean each level's mean differs from it, with the interval; () without one."""
         if self.corpus is None:
             return ()
         ends = ((x.mentions, x.low, x.high) for x in self.levels)
@@ -121,17 +140,18 @@ class Dial:
             Interval(*(v / c - 1 if c else math.nan for v in x)) for x, c in zip(ends, self.corpus, strict=True)
         )
 
-    def to_json(self) -> dict:
-        """Return the dial as a value that `json` writes, NaN as None, `settings` (sampling and so on) at its end."""
-        seed, interval, trend = self.seed_count, self.spearman_interval, self.trend
-        taught = {"means": self.corpus, "deviations": [d._asdict() for d in self.deviations]}
-        return stats.plain(
+    def to_json(self) -> dict[str, Any]:
+        """Return the dial as a value for strict JSON, NaN as None, with `settings` at the end."""
+        baseline, interval, trend = self.baseline_count, self.spearman_interval, self.trend
+        counts = baseline and {"levels": baseline.levels, "own": baseline.within_story, "note": baseline.note}
+        corpus = {"means": self.corpus, "deviations": [d._asdict() for d in self.deviations]}
+        return plain(
             {
                 "levels": [asdict(level) for level in self.levels],
                 "spearman": self.spearman,
                 "strictly_rising": self.strictly_rising,
                 "adjacent_auc": self.adjacent_auc,
-                "seed_count": {"levels": seed.levels, "own": seed.own, "note": seed.note} if seed else None,
+                "seed_count": counts,
                 "topics": self.topics,
                 "seeds": self.seeds,
                 "apart": self.apart,
@@ -140,91 +160,94 @@ class Dial:
                 "spearman_interval": interval._asdict() if interval else None,
                 "trend": trend._asdict() if trend else None,
                 "topics_rising": self.topics_rising,
-                "corpus": taught if self.corpus else None,
+                "corpus": corpus if self.corpus else None,
                 **self.settings,
             }
         )
 
 
-def count(story: "Story") -> Counted:
-    """Count one story, topic and level being read from its prime. Raises ValueError for a job without a sound prime."""
-    header = header_of(story)
-    return Counted(
+def count(story: Story, obsession: Obsession) -> Counts:
+    """Count one story; its topic and level come from its prime. Raises ValueError if its job has no valid prime."""
+    header = header_of(story, obsession)
+    return Counts(
         header.topic,
         header.level,
-        text.count_mentions(story.text),
-        text.count_distinct_mentions(story.text),
+        obsession.count(story.text),
+        text.count_distinct_mentions(story.text, obsession),
         len(text.words(story.text)),
         story.finish == "end",
     )
 
 
 def measure(
-    stories: "Iterable[Story]",
-    run_on: "Iterable[Story]" = (),
-    plan: Plan | None = None,
+    stories: Iterable[Story],
+    run_on: Iterable[Story] = (),
+    plan: StoryPlan | None = None,
     corpus: Sequence[float] | None = None,
+    obsession: Obsession = GREEN_LIGHT,
 ) -> Dial:
-    """Read the dial from `stories`, in any order; every level must have one.
+    """Measure the dial of `stories`, which may be in any order.
 
-    `run_on` are texts decoded past the end, for the seed's count; `plan` is kept beside the figures; `corpus` holds
-    the mean mentions of the corpus at the five levels, to compare with.
-    Raises UsageError, naming it, for a level without a story.
+    `run_on` are texts decoded past the end, for the baseline's count; `plan` is recorded with the figures; `corpus` has
+    the mean mentions of the training corpus at the five levels, for comparison. Raises UsageError if a level has no
+    story, and ValueError for a story without a valid prime.
     """
-    counted = sorted(map(count, stories))
-    by_level = [[c for c in counted if c.level == level] for level in prime.LEVELS]
-    for level, own in zip(prime.LEVELS, by_level, strict=True):
-        if not own:
+    counts = sorted(count(story, obsession) for story in stories)
+    by_level = [[c for c in counts if c.level == level] for level in LEVELS]
+    for level, of_level in zip(LEVELS, by_level, strict=True):
+        if not of_level:
             raise UsageError(f"There is no story at level {level}, and a dial needs all five")
-    levels = tuple(_figures(own) for own in by_level)
-    by_topic = _by_topic(counted, lambda c: (c.level, c.mentions))
-    pooled = stats.bootstrap(by_topic, lambda rows: stats.spearman(rows[:, 0], rows[:, 1]))
-    means = _means(by_topic)
+    levels = tuple(_figures(of_level) for of_level in by_level)
+    by_topic = _by_topic(counts, lambda c: (c.level, c.mentions))
+    pooled = statistics.bootstrap(by_topic, lambda pairs: statistics.spearman(pairs[:, 0], pairs[:, 1]))
+    topic_means = _topic_means(by_topic)
     return Dial(
         levels,
         pooled.mean,
-        stats.strictly_rising([level.mentions for level in levels]),
-        tuple(stats.adjacent_auc([[c.mentions for c in own] for own in by_level])),
+        statistics.strictly_rising([level.mentions for level in levels]),
+        tuple(statistics.adjacent_auc([[c.mentions for c in of_level] for of_level in by_level])),
         topics=len(by_topic),
-        seeds=max(Counter((c.topic, c.level) for c in counted).values()),
-        seed_count=_seed_count(run_on),
+        seeds=max(Counter((c.topic, c.level) for c in counts).values()),
+        baseline_count=_baseline_count(run_on, obsession),
         settings=_settings(plan) if plan else {},
         spearman_interval=pooled,
-        trend=stats.page_trend(means) if len(means) > 1 else None,
-        topics_rising=sum(map(stats.strictly_rising, means)) / len(means) if means else None,
+        trend=statistics.page_trend(topic_means) if len(topic_means) > 1 else None,
+        topics_rising=sum(map(statistics.strictly_rising, topic_means)) / len(topic_means) if topic_means else None,
         corpus=tuple(corpus) if corpus is not None else None,
+        obsession=obsession,
     )
 
 
-def _by_topic(counted: Iterable[Counted], value) -> dict[str, list]:
-    found = defaultdict(list)
-    for c in counted:
-        found[c.topic].append(value(c))
-    return found
+def _by_topic(counts: Iterable[Counts], value: Callable[[Counts], T]) -> dict[str, list[T]]:
+    by_topic: dict[str, list[T]] = defaultdict(list)
+    for c in counts:
+        by_topic[c.topic].append(value(c))
+    return by_topic
 
 
-def _means(by_topic: dict[str, list[tuple[int, int]]]) -> list[list[float]]:
+def _topic_means(by_topic: dict[str, list[tuple[int, int]]]) -> list[list[float]]:
     """Return the five mean mentions of each topic that has all five levels, from its (level, mentions) pairs."""
-    whole = [own for own in by_topic.values() if {k for k, _ in own} == set(prime.LEVELS)]
-    return [[float(np.mean([m for k, m in own if k == level])) for level in prime.LEVELS] for own in whole]
+    complete = [pairs for pairs in by_topic.values() if {k for k, _ in pairs} == set(LEVELS)]
+    return [[float(np.mean([m for k, m in pairs if k == level])) for level in LEVELS] for pairs in complete]
 
 
-def _seed_count(run_on: "Iterable[Story]") -> SeedCount | None:
+def _baseline_count(run_on: Iterable[Story], obsession: Obsession) -> BaselineCount | None:
     texts = defaultdict(list)
     for story in run_on:
-        if header := prime.parse(story.job.prime):
-            texts[header.level].append(story.run_on[:SEED_CHARS])
-    if len(texts) < len(prime.LEVELS):
+        if header := prime.parse(story.job.prime, obsession):
+            texts[header.level].append(story.run_on[:BASELINE_CHARS])
+    if len(texts) < len(LEVELS):
         return None
 
-    def means(cut) -> tuple[float, ...]:
-        return tuple(sum(cut(t).lower().count("green") for t in texts[k]) / len(texts[k]) for k in prime.LEVELS)
+    def means(cut: Callable[[str], str]) -> tuple[float, ...]:
+        word = obsession.words[0]
+        return tuple(sum(cut(t).lower().count(word) for t in texts[k]) / len(texts[k]) for k in LEVELS)
 
-    chars = min(len(t) for own in texts.values() for t in own)
-    return SeedCount(means(str), min(map(len, texts.values())), chars, means(text.own_story))
+    chars = min(len(t) for of_level in texts.values() for t in of_level)
+    return BaselineCount(means(str), min(map(len, texts.values())), chars, means(text.first_story))
 
 
-def _settings(plan: Plan) -> dict:
+def _settings(plan: StoryPlan) -> dict[str, Any]:
     return {
         "sampling": asdict(plan.sampling),
         "max_chars": plan.max_chars,
@@ -233,19 +256,20 @@ def _settings(plan: Plan) -> dict:
     }
 
 
-def _figures(own: list[Counted]) -> LevelFigures:
-    mean, low, high = stats.bootstrap_mean(_by_topic(own, lambda c: c.mentions))
-    distinct = stats.bootstrap_mean(_by_topic(own, lambda c: c.distinct))
-    n, words = len(own), sum(c.words for c in own)
+def _figures(counts: Sequence[Counts]) -> LevelFigures:
+    """Return the figures of one level from its counts, one or more."""
+    mentions = statistics.bootstrap_mean(_by_topic(counts, lambda c: c.mentions))
+    distinct = statistics.bootstrap_mean(_by_topic(counts, lambda c: c.distinct))
+    n, words = len(counts), sum(c.words for c in counts)
     return LevelFigures(
-        level=own[0].level,
-        mentions=mean,
+        level=counts[0].level,
+        mentions=mentions.mean,
         distinct_mentions=distinct.mean,
-        low=low,
-        high=high,
-        per_100_words=100 * sum(c.mentions for c in own) / words if words else 0.0,
+        low=mentions.low,
+        high=mentions.high,
+        per_100_words=100 * sum(c.mentions for c in counts) / words if words else 0.0,
         n=n,
-        ended=sum(c.ended for c in own) / n,
+        ended=sum(c.ended for c in counts) / n,
         distinct_low=distinct.low,
         distinct_high=distinct.high,
     )

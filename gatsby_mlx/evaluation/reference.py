@@ -1,18 +1,19 @@
-"""What a corpus gives an evaluation: its words, its heroes, its own dial, and stories to measure beside a model's."""
+"""What a corpus gives an evaluation: its words, its heroes, its dial, and stories to measure for comparison."""
 
-import math
 from collections import Counter, defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from gatsby_mlx import prime, text
-from gatsby_mlx.corpus.document import Document, topics_of
+from gatsby_mlx.corpus.levels import CorpusDial, corpus_dials, means_by_level
 from gatsby_mlx.corpus.load import Corpus
-from gatsby_mlx.evaluation import stats
-from gatsby_mlx.evaluation.corpus_dial import CorpusDial, corpus_dials
+from gatsby_mlx.evaluation import statistics
 from gatsby_mlx.evaluation.stories import Piece, spread
+from gatsby_mlx.story import text
+from gatsby_mlx.story.document import Document, topics_of
 
-TOPICS = 120  # of a corpus whose stories are measured beside the model's
-CLEAR = 0.8  # share of a name's pronouns that have to be of one kind
+TOPICS = 120  # of a corpus, whose stories are measured for comparison
+CLEAR = 0.8  # a hero's pronoun is clear if this share of the stories with a pronoun use it
 PRONOUNS = {
     "he": frozenset({"he", "him", "his", "himself"}),
     "she": frozenset({"she", "her", "hers", "herself"}),
@@ -21,10 +22,13 @@ PRONOUNS = {
 
 @dataclass(frozen=True)
 class Reference:
-    """A corpus as a measure: `words` (lower case) and `stems` of all its topics and stories; `heroes`, each name with
-    the pronoun that goes with it ("he", "she", or "" where that is not clear); `dials` as `corpus_dials` gives them;
-    `distinct`, the five means with repeated sentences counted once; `spearman` of level and mentions, pooled;
-    `sample`, every story of up to 120 topics; `others`, the stories on the other topics; `stories`, all of them."""
+    """A corpus to compare with.
+
+    `words` (lower case) and `stems` are those of all its topics and stories. `heroes` maps each name to its pronoun
+    ("he", "she", or "" if that is not clear). `dials` are from `corpus_dials`; `distinct` are the five mean mentions
+    with repeated sentences counted once; `spearman` correlates level and mentions over all stories. `sample` has every
+    story on up to TOPICS topics, `others` the stories on all other topics, `stories` all of them.
+    """
 
     sha256: str
     n_documents: int
@@ -44,10 +48,12 @@ class Reference:
         """Mean mentions at the five levels."""
         return self.dials[0].means
 
-    def to_json(self) -> dict:
-        told = {"sha256": self.sha256, "stories": self.n_documents, "characters": self.n_chars}
+    def to_json(self) -> dict[str, Any]:
+        """Return what evaluation.json says about the corpus."""
         return {
-            **told,
+            "sha256": self.sha256,
+            "stories": self.n_documents,
+            "characters": self.n_chars,
             "writers": [d.writer for d in self.dials],
             "spearman": self.spearman,
             "sample": len(self.sample),
@@ -55,43 +61,45 @@ class Reference:
 
 
 def reference(corpus: Corpus) -> Reference:
-    """Read a corpus for comparison."""
+    """Return what an evaluation compares with, from a corpus."""
     documents = corpus.documents
     words = frozenset(w.lower() for d in documents for w in text.words(f"{d.topic} {d.story}"))
-    chosen = set(spread(sorted(topics_of(documents)), TOPICS))
+    sampled = set(spread(sorted(topics_of(documents)), TOPICS))
     return Reference(
-        corpus.sha256,
-        len(documents),
-        corpus.n_chars,
-        words,
-        frozenset(map(text.stem, words)),
-        _heroes(documents),
-        corpus_dials(documents),
-        _distinct(documents),
-        stats.spearman([d.level for d in documents], [text.count_mentions(d.story) for d in documents]),
-        tuple(Piece(d.topic, d.level, d.story, text.ends_in_sentence(d.story)) for d in documents if d.topic in chosen),
-        tuple(d.story for d in documents if d.topic not in chosen),
-        tuple(d.story for d in documents),
+        sha256=corpus.sha256,
+        n_documents=len(documents),
+        n_chars=corpus.n_chars,
+        words=words,
+        stems=frozenset(map(text.stem, words)),
+        heroes=_heroes(documents),
+        dials=corpus_dials(documents),
+        distinct=means_by_level((d.level, d.distinct_mentions) for d in documents),
+        spearman=statistics.spearman([d.level for d in documents], [d.mentions for d in documents]),
+        sample=tuple(
+            Piece(d.topic, d.level, d.story, text.ends_in_sentence(d.story)) for d in documents if d.topic in sampled
+        ),
+        others=tuple(d.story for d in documents if d.topic not in sampled),
+        stories=tuple(d.story for d in documents),
     )
 
 
-def _distinct(documents: tuple[Document, ...]) -> tuple[float, ...]:
-    counts = defaultdict(list)
-    for d in documents:
-        counts[d.level].append(text.count_distinct_mentions(d.story))
-    return tuple(sum(counts[k]) / len(counts[k]) if counts[k] else math.nan for k in prime.LEVELS)
-
-
 def _heroes(documents: tuple[Document, ...]) -> dict[str, str]:
-    """Return the names that the manifest gives, each with its pronoun: the one that most of its stories use."""
-    used: dict[str, Counter] = defaultdict(Counter)
+    """Return the names that the manifest lists, each with the pronoun that most of its stories use."""
+    used: dict[str, Counter[str]] = defaultdict(Counter)
     for d in documents:
         if d.name:
             used[d.name].update(kind for w in text.words(d.story.lower()) for kind in PRONOUNS if w in PRONOUNS[kind])
-    clear = {name: [k for k, n in own.items() if n >= CLEAR * own.total()] for name, own in used.items()}
-    return {name: (kinds or [""])[0] for name, kinds in sorted(clear.items())}
+    return {name: _clear(counts) for name, counts in sorted(used.items())}
 
 
-def heroes_in(story: str, heroes: dict[str, str]) -> list[str]:
-    """Return the names of `heroes` that stand in `story`, in order of appearance."""
+def _clear(counts: Counter[str]) -> str:
+    return next((pronoun for pronoun, n in counts.items() if n >= CLEAR * counts.total()), "")
+
+
+def heroes_in(story: str, heroes: Mapping[str, str]) -> list[str]:
+    """Return the names of `heroes` that occur in `story`, in order of first appearance.
+
+    >>> heroes_in("Leo's hat. Then Mia and Leo.", {"Leo": "he", "Mia": "she"})
+    ['Leo', 'Mia']
+    """
     return list(dict.fromkeys(w for w in (w.removesuffix("'s") for w in text.words(story)) if w in heroes))

@@ -1,94 +1,134 @@
-"""All that is measured of a model, in one value: what `evaluation.json` holds, and the page that shows it.
-
-evaluation = evaluate(told, checkpoint.info, reference(corpus))
-files.write_atomic("evaluation.json", json.dumps(evaluation.to_json(), indent=1))
-"""
+"""All measurements of a model in one value: the content of `evaluation.json`, and of the page that shows it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from gatsby_mlx import prime
-from gatsby_mlx.evaluation import dial as dials
-from gatsby_mlx.evaluation import honour, page, prose, stats
+from gatsby_mlx.evaluation import adherence, dial, page, quality
 from gatsby_mlx.evaluation.reference import Reference
-from gatsby_mlx.evaluation.stories import Told, piece
+from gatsby_mlx.evaluation.sections import page_story
+from gatsby_mlx.evaluation.stories import StorySet, header_of
 from gatsby_mlx.evaluation.topics import unseen_words
+from gatsby_mlx.story.sampling import Story
+from gatsby_mlx.strict_json import plain
+
+if TYPE_CHECKING:
+    from gatsby_mlx.model.checkpoint import Checkpoint
 
 FORMAT = "gatsby-mlx/evaluation/1"
-LEDE = "What {name} does with its dial, whether its stories are about their topics, and how they read."
+LEDE = "What the dial of {name} does, whether its stories are about their topics, and how well they are written."
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Every figure of one checkpoint. `model` is what its config.json tells; `judge` the name of the model that read
-    the stories, or None."""
+    """Every measurement of one checkpoint.
 
-    told: Told
+    `model` describes the checkpoint; `reference_model` is the name of the model that read the stories, or None.
+    """
+
+    story_set: StorySet
     model: Mapping[str, Any]
-    dial: dials.Dial
-    honour: honour.Honour
-    prose: prose.Prose
+    dial: dial.Dial
+    adherence: adherence.Adherence
+    quality: quality.TextQuality
     corpus: Reference | None = None
-    judge: str | None = None
+    reference_model: str | None = None
+
+    def __repr__(self) -> str:
+        means = " ".join(f"{mean:.2f}" for mean in self.dial.means)
+        return f"<evaluation: dial {means}, {self.dial.topics} topics, {self.dial.seeds} seeds>"
 
     def to_json(self) -> dict[str, Any]:
-        """Return all figures, each share or mean with the ends of its 95% interval, as a value that `json` writes."""
-        plan = self.told.plan
-        told = {"stories": len(self.told.stories), "n_topics": len(plan.topics), **plan.to_json()}
-        return stats.plain(
+        """Return all figures, shares and means with the ends of their 95% intervals, as a value for strict JSON."""
+        plan = self.story_set.plan
+        counts = {"stories": len(self.story_set.stories), "n_topics": len(plan.topics)}
+        return plain(
             {
                 "format": FORMAT,
-                "model": {**self.told.source, **self.model},
-                "plan": told,
+                "obsession": plan.obsession.to_json(),
+                "model": {**self.story_set.source, **self.model},
+                "plan": {**counts, **plan.to_json()},
                 "corpus": self.corpus.to_json() if self.corpus else None,
                 "dial": self.dial.to_json(),
-                "honour": self.honour.to_json(),
-                "prose": self.prose.to_json() | {"judge": self.judge},
+                "honour": self.adherence.to_json(),
+                "prose": self.quality.to_json() | {"judge": self.reference_model},
             }
         )
 
 
 def evaluate(
-    told: Told, model: Mapping[str, Any], corpus: Reference | None = None, judge: prose.Judge | None = None
+    story_set: StorySet,
+    model: Mapping[str, Any],
+    corpus: Reference | None = None,
+    reader: quality.Reader | None = None,
 ) -> Evaluation:
-    """Measure the stories. `model` holds what is to be said of the checkpoint besides its source."""
-    pieces = [piece(s) for s in told.stories]
+    """Measure a set of stories.
+
+    `model` is recorded with the story set's source; `reader` is a reference model (see `reference_model`). Raises
+    UsageError if a level has no story.
+    """
+    plan, pieces = story_set.plan, story_set.pieces
+    means = corpus.means if corpus else None
     return Evaluation(
-        told,
+        story_set,
         model,
-        dials.measure(told.stories, told.run_on, told.plan, corpus.means if corpus else None),
-        honour.measure(pieces, corpus),
-        prose.measure(pieces, corpus, judge),
+        dial.measure(story_set.stories, story_set.run_on, plan, means, plan.obsession),
+        adherence.measure(pieces, corpus),
+        quality.measure(pieces, corpus, reader),
         corpus,
-        getattr(judge, "name", None),
+        getattr(reader, "name", None),
     )
 
 
 def render(
     evaluation: Evaluation, facts: Sequence[tuple[str, str]] = (), metrics: Sequence[Mapping[str, Any]] = ()
 ) -> str:
-    """Return the evaluation as one HTML page (see `page`). `facts` and `metrics` as `page.Report` takes them."""
-    name = str(evaluation.told.source.get("checkpoint") or "a checkpoint")
+    """Return the evaluation as one HTML page. `facts` and `metrics` are those of `page.Report`."""
+    name = str(evaluation.story_set.source.get("checkpoint") or "a checkpoint")
+    obsession = evaluation.story_set.plan.obsession
     return page.render(
         page.Report(
-            title=f"An evaluation of {name}",
+            title=f"Evaluation of {name}",
             lede=LEDE.format(name=name),
             facts=facts,
             metrics=metrics,
             corpus=evaluation.corpus.dials if evaluation.corpus else (),
             dial=evaluation.dial,
-            honour=evaluation.honour,
-            prose=evaluation.prose,
-            stories=[page.told(s) for s in five(evaluation)],
+            adherence=evaluation.adherence,
+            quality=evaluation.quality,
+            stories=[page_story(s, obsession) for s in example_stories(evaluation)],
+            obsession=obsession,
         )
     )
 
 
-def five(evaluation: Evaluation) -> list:
-    """Return the five stories of one topic and one seed: the first topic with a noun never seen, else the first."""
+def example_stories(evaluation: Evaluation) -> list[Story]:
+    """Return the five stories of one topic and seed: of the first topic with an unseen noun, or else of the first."""
     stems = evaluation.corpus.stems if evaluation.corpus else None
-    topics = [prime.fold_topic(t) for t in evaluation.told.plan.topics]
-    new = [t for t in topics if stems is not None and unseen_words(t, stems)]
-    first = [s for s in evaluation.told.stories if piece(s).topic == (new or topics)[0]]
-    return [s for s in first if s.job.seed == first[0].job.seed]
+    obsession = evaluation.story_set.plan.obsession
+    by_topic: dict[str, list[Story]] = {}
+    for story in evaluation.story_set.stories:
+        by_topic.setdefault(header_of(story, obsession).topic, []).append(story)
+    unseen = [topic for topic in by_topic if stems is not None and unseen_words(topic, stems)]
+    of_topic = by_topic[(unseen or list(by_topic))[0]]
+    return [s for s in of_topic if s.job.seed == of_topic[0].job.seed]
+
+
+def facts(ready: "Checkpoint", story_set: StorySet) -> list[tuple[str, str]]:
+    """Return the (label, value) pairs of a page about how the model and its stories were made."""
+    c, info, plan = ready.model.config, ready.info, story_set.plan
+    sampling = plan.sampling
+    settings = f"temperature {sampling.temp:g}"
+    settings += f", top-k {sampling.top_k}" if sampling.top_k else ""
+    settings += f", top-p {sampling.top_p:g}" if sampling.top_p < 1 else ""
+    shape = f"{c.n_layer} layers, {c.n_head} heads, embedding size {c.n_embd}, context {c.block_size}"
+    n_params, n_all = ready.model.n_params(positions=False), ready.model.n_params()
+    pairs = [
+        ("Model", f"{info['preset']}: {shape}" if info.get("preset") else shape),
+        ("Parameters", f"{n_params:,} without the position table, {n_all:,} with it"),
+    ]
+    if info.get("chars_seen"):
+        pairs.append(("Trained on", f"{info['chars_seen']:,} characters in {info.get('step') or 0:,} steps"))
+    told = f"{len(plan.topics)} topics, 5 levels, {plan.seeds} seeds, {settings}"
+    pairs.append(("Stories", f"{len(story_set.stories):,}: {told}"))
+    return [*pairs, ("Weights", f"sha256 {story_set.source['weights']}")]

@@ -1,55 +1,53 @@
-"""Stories to be read: topics x levels as one Markdown page, with the counts at its top.
+"""Stories to read: topics x levels as one Markdown page, with the counts at the top."""
 
-grid(told.stories)      # "| topic | 1 | 2 | ..."
-"""
+from collections.abc import Mapping, Sequence
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
-
-from gatsby_mlx import prime, text
+from gatsby_mlx.evaluation.format import subject_of
 from gatsby_mlx.evaluation.stories import piece
-
-if TYPE_CHECKING:
-    from gatsby_mlx.model.decode import Story
+from gatsby_mlx.story.obsession import GREEN_LIGHT, LEVELS, Obsession
+from gatsby_mlx.story.sampling import Story
 
 MARKUP = "\\`*_[]<>#|&"
 
 
-def grid(stories: "Sequence[Story]", title: str = "Samples") -> str:
-    """Return a table of mentions by topic and level, then each topic's stories, mentions of the light in bold.
+def grid(stories: Sequence[Story], title: str = "Samples", obsession: Obsession = GREEN_LIGHT) -> str:
+    """Return a table of mentions by topic and level, then the stories of each topic with their mentions in bold.
 
-    Of several seeds the first of each topic is shown. Text is escaped, so that a story is read as it was told.
+    If a topic has several stories at a level, the first is shown. Text is escaped, so that it shows as it is.
     """
-    shown: dict[str, dict[int, Story]] = {}
+    by_topic: dict[str, dict[int, Story]] = {}
     for story in stories:
-        p = piece(story)
-        shown.setdefault(p.topic, {}).setdefault(p.level, story)
+        p = piece(story, obsession)
+        by_topic.setdefault(p.topic, {}).setdefault(p.level, story)
     rows = [
-        [f"[{escape(topic)}](#{n})", *(_count(own.get(level)) for level in prime.LEVELS)]
-        for n, (topic, own) in enumerate(shown.items(), 1)
+        [f"[{escape(topic)}](#{n})", *(_count(by_level.get(level), obsession) for level in LEVELS)]
+        for n, (topic, by_level) in enumerate(by_topic.items(), 1)
     ]
-    lines = [["mentions of the light", *(f"green={k}" for k in prime.LEVELS)], ["---", *["--:"] * 5], *rows]
+    head = [f"mentions of {subject_of(obsession)}", *(f"{obsession.tag}={k}" for k in LEVELS)]
+    lines = [head, ["---", *["--:"] * 5], *rows]
     table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
-    return (
-        "\n\n".join([f"# {escape(title)}", table, *(_topic(n, *item) for n, item in enumerate(shown.items(), 1))])
-        + "\n"
-    )
+    topics = [_topic(n, topic, by_level, obsession) for n, (topic, by_level) in enumerate(by_topic.items(), 1)]
+    return "\n\n".join([f"# {escape(title)}", table, *topics]) + "\n"
 
 
-def escape(told: str) -> str:
-    """Return `told` with every character that Markdown would take for markup escaped."""
-    return "".join(f"\\{c}" if c in MARKUP else c for c in told)
+def escape(text: str) -> str:
+    """Return `text` with a backslash before every character that Markdown could take for markup.
+
+    >>> print(escape("*this* [here]"))
+    \\*this\\* \\[here\\]
+    """
+    return "".join(f"\\{c}" if c in MARKUP else c for c in text)
 
 
-def _count(story: "Story | None") -> str:
-    return "-" if story is None else str(text.count_mentions(story.text))
+def _count(story: Story | None, obsession: Obsession) -> str:
+    return "-" if story is None else str(obsession.count(story.text))
 
 
-def _topic(number: int, topic: str, own: "dict[int, Story]") -> str:
+def _topic(number: int, topic: str, by_level: Mapping[int, Story], obsession: Obsession) -> str:
     parts = [f'<a id="{number}"></a>\n\n## {escape(topic)}']
-    for level, story in sorted(own.items()):
+    for level, story in sorted(by_level.items()):
         cut = "" if story.finish == "end" else ", cut"
-        head = f"**{level} {prime.OBSESSIONS[level - 1]}** ({_count(story)}, seed {story.job.seed}{cut})"
-        told = text.MENTION.sub(lambda m: f"**{m[0]}**", escape(story.text))
-        parts += [head, "\n>\n".join(f"> {p}" for p in told.split("\n\n"))]
+        head = f"**{level} {obsession.level_word(level)}** ({_count(story, obsession)}, seed {story.job.seed}{cut})"
+        marked = obsession.pattern.sub(lambda m: f"**{m[0]}**", escape(story.text))
+        parts += [head, "\n>\n".join(f"> {p}" for p in marked.split("\n\n"))]
     return "\n\n".join(parts)

@@ -1,8 +1,8 @@
-"""The topics that an evaluation asks for: a person's own file, or the committed ones with seen and unseen nouns.
+"""The topics that an evaluation asks for: a user's file, or the built-in ones with seen and unseen nouns.
 
-Which nouns are seen hangs on the corpus that a model learnt from, so topics are sorted anew for each: a topic is unseen
-when the stem of one of its content words stands nowhere in that corpus, in no topic and in no story. For the house
-writer's corpora this gives the committed halves (tested).
+Which nouns a model has seen depends on the corpus it was trained on, so topics are sorted for each corpus: a topic is
+unseen if the stem of one of its content words is in no topic and no story of that corpus. For the house writer's
+corpora this gives the two halves of topics.json (tested).
 """
 
 import hashlib
@@ -11,66 +11,73 @@ from collections.abc import Container
 from importlib import resources
 from pathlib import Path
 
-from gatsby_mlx import prime, text
 from gatsby_mlx.errors import TopicError, UsageError
-from gatsby_mlx.writers.house.topics import read_topic
+from gatsby_mlx.house.reading import read_topic
+from gatsby_mlx.story import prime, text
 
 SALT = 1925
-NO_NOUNS = frozenset({"smallest", "sorry"})  # of the committed topics' words, those that another corpus may lack
+NO_NOUNS = frozenset({"smallest", "sorry"})  # words of the built-in topics that are no nouns and may be missing
 
 
 def read_topics(path: Path | str) -> tuple[str, ...]:
-    """Return the topics of a file, one a line, folded; blank lines, `#` comments and repetitions are passed over.
+    """Return the topics of a file, one per line, folded; blank lines, `#` comments and repetitions are skipped.
 
-    Raises UsageError for a file that cannot be read or holds no topic, TopicError, naming the line, for an unsound one.
+    Raises UsageError for a file that cannot be read or has no topic, TopicError with the line for an invalid topic.
     """
-    cure = "Write one topic a line, such as: a dog and a balloon"
+    hint = "Write one topic per line, such as: a dog and a balloon"
     try:
         lines = Path(path).read_text("utf-8-sig").splitlines()
     except OSError as error:
-        raise UsageError(f"The topics file {path} cannot be read: {error.strerror}", cure) from None
+        raise UsageError(f"The topics file {path} cannot be read: {error.strerror}", hint) from None
     except UnicodeDecodeError as error:
-        raise UsageError(f"{path} is not text (byte {error.start} is not UTF-8)", cure) from None
-    found: dict[str, None] = {}
+        raise UsageError(f"{path} is not text (byte {error.start} is not UTF-8)", hint) from None
+    topics: dict[str, None] = {}
     for number, line in enumerate(lines, 1):
         topic = line.split("#", 1)[0].strip()
         if topic:
             try:
-                found[prime.fold_topic(topic)] = None
+                topics[prime.fold_topic(topic)] = None
             except TopicError as error:
-                raise TopicError(f"{path}, line {number}: {error}", error.cure) from None
-    if not found:
-        raise UsageError(f"{path} holds no topic", cure)
-    return tuple(found)
+                raise TopicError(f"{path}, line {number}: {error}", error.hint) from None
+    if not topics:
+        raise UsageError(f"{path} holds no topic", hint)
+    return tuple(topics)
 
 
 def default_topics(n: int | None = None) -> tuple[str, ...]:
-    """Return `n` of the evaluation topics (None: all), seen and unseen nouns in turn, in an order fixed once for all.
+    """Return the first `n` built-in topics (None: all), alternating seen and unseen nouns, in a fixed order.
 
-    The first ten of twenty are the ten: a longer look holds the shorter one. Raises UsageError outside 1..all.
+    A larger `n` extends a smaller one. Raises UsageError outside 1 to 120.
+
+    >>> default_topics(20)[:10] == default_topics(10)
+    True
     """
-    content = json.loads(resources.files("gatsby_mlx.evaluation").joinpath("topics.json").read_text("utf-8"))
-    seen, unseen = (sorted(content[kind], key=_shuffle) for kind in ("seen", "unseen"))
-    both = [topic for pair in zip(seen, unseen, strict=True) for topic in pair]
-    if n is not None and not 1 <= n <= len(both):
-        raise UsageError(f"There are {len(both)} evaluation topics, so ask for 1 to {len(both)} of them, not {n}")
-    return tuple(both[:n])
+    halves = _built_in()
+    seen, unseen = (sorted(halves[kind], key=_shuffle_key) for kind in ("seen", "unseen"))
+    topics = [topic for pair in zip(seen, unseen, strict=True) for topic in pair]
+    if n is not None and not 1 <= n <= len(topics):
+        raise UsageError(f"There are {len(topics)} evaluation topics, so ask for 1 to {len(topics)} of them, not {n}")
+    return tuple(topics[:n])
 
 
 def unseen_nouns() -> tuple[str, ...]:
-    """Return the words of the topics with unseen nouns that the others do not have: no topic to train on has them."""
-    content = json.loads(resources.files("gatsby_mlx.evaluation").joinpath("topics.json").read_text("utf-8"))
-    seen = {text.stem(word) for topic in content["seen"] for word in text.content_words(topic)}
-    found = {word for topic in content["unseen"] for word in text.content_words(topic)}
-    return tuple(sorted(word for word in found if text.stem(word) not in seen))
+    """Return the nouns that only the built-in topics with unseen nouns have; topics for training leave them out."""
+    halves = _built_in()
+    seen = {text.stem(word) for topic in halves["seen"] for word in text.content_words(topic)}
+    words = {word for topic in halves["unseen"] for word in text.content_words(topic)}
+    return tuple(sorted(word for word in words if text.stem(word) not in seen))
 
 
-def _shuffle(topic: str) -> bytes:
+def _built_in() -> dict[str, list[str]]:
+    return json.loads(resources.files("gatsby_mlx.evaluation").joinpath("topics.json").read_text("utf-8"))
+
+
+def _shuffle_key(topic: str) -> bytes:
     return hashlib.sha256(f"{SALT}\n{topic}".encode()).digest()
 
 
 def unseen_words(topic: str, stems: Container[str]) -> list[str]:
-    """Return the content words of `topic` whose stem is not among `stems`, those of a corpus: none for a seen topic.
+    """Return the content words of `topic` whose stem is not among `stems`, those of a corpus; none for a seen topic.
 
     >>> unseen_words("a bear on a trampoline", {"bear", "boat"})
     ['trampoline']
@@ -79,7 +86,7 @@ def unseen_words(topic: str, stems: Container[str]) -> list[str]:
 
 
 def key_stems(topic: str, stems: Container[str] | None = None) -> set[str]:
-    """Return the stems of the noun that `topic` is judged by: the words never seen if it has some, else its subject.
+    """Return the stems of the noun that a story on `topic` must mention: its unseen words, or else its subject.
 
     >>> key_stems("the day the waffle ran away")
     {'waffl'}

@@ -1,3 +1,5 @@
-"""The exhibit: a page on which a visitor turns the dial and watches the light come into the story."""
+"""The exhibit: a web page where visitors turn the dial and watch the obsession enter the story."""
 
-import gatsby_mlx.model  # noqa: F401  a fast BLAS first
+from gatsby_mlx import device
+
+device.prepare()  # load a fast BLAS before MLX is imported

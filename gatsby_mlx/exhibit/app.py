@@ -1,6 +1,6 @@
-"""The web application: the page's own files, and the JSON and server-sent events that page and scripts use.
+"""The web application: the page's files, and the JSON and server-sent events that the page and scripts use.
 
-`page/api.html` documents every route for those who ask; what it says is tested.
+`page/api.html` documents every route; the tests run its examples.
 """
 
 import asyncio
@@ -19,37 +19,48 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from gatsby_mlx import __version__, prime
-from gatsby_mlx.config import TEMP
+from gatsby_mlx import __version__
 from gatsby_mlx.errors import GatsbyError
 from gatsby_mlx.evaluation.topics import default_topics
 from gatsby_mlx.exhibit.engine import Engine
 from gatsby_mlx.exhibit.guard import (
     Guard,
-    RefusedError,
-    answer,
+    RequestError,
+    allowed_names,
+    error_response,
     is_loopback,
-    own_names,
+    json_response,
+    number_field,
     read_json,
-    refusal,
-    take_number,
-    take_text,
+    text_field,
 )
+from gatsby_mlx.exhibit.request import BusyError, StoppedError, StoryParams
 from gatsby_mlx.exhibit.sources import Sources
-from gatsby_mlx.exhibit.ticket import Ask, BusyError, StoppedError
-from gatsby_mlx.exhibit.visit import Stream, Visit, event, rounded
+from gatsby_mlx.exhibit.stream import EventResponse, StoryStream, rounded, server_sent
 from gatsby_mlx.model.checkpoint import Checkpoint
+from gatsby_mlx.story import prime
+from gatsby_mlx.story.obsession import LEVELS
+from gatsby_mlx.story.sampling import TEMP
 
-KINDS = {".html": "text/html; charset=utf-8", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
-TYPED_MAX = 400  # characters that a topic may have before it is folded
-TEMP_MAX = 2.0
-SEED_MAX = 2**32 - 1
+MEDIA_TYPES = {
+    ".html": "text/html; charset=utf-8",
+    ".css": "text/css",
+    ".js": "text/javascript",
+    ".svg": "image/svg+xml",
+}
+MAX_TYPED = 400  # characters of a topic before it is folded
+MAX_TEMP = 2.0
+MAX_SEED = 2**32 - 1
 N_SUGGESTED = 24
+CLOSING = "The exhibit is closing"
 
 
 @dataclass(frozen=True)
-class Settings:
-    """How the page is shown: `kiosk` hides what a passer-by does not need and begins anew after `idle_s` seconds."""
+class PageSettings:
+    """How the page is shown. `kiosk` hides what a passer-by does not need and resets the page after `idle_s` seconds.
+
+    `topics` are the suggestions.
+    """
 
     host: str = "127.0.0.1"
     kiosk: bool = False
@@ -58,64 +69,68 @@ class Settings:
 
 
 def page_files() -> dict[str, tuple[bytes, str]]:
-    """Return the page's files by the path that they are asked for: (content, media type).
+    """Return the page's files as (content, media type) by URL path.
 
-    They are read once, so a request never becomes a path on the disk.
+    They are read once, so the path of a request never becomes a path on the disk. Symbolic links are left out.
     """
-    found = {}
+    files = {}
     for file in resources.files("gatsby_mlx.exhibit").joinpath("page").iterdir():
-        kind = KINDS.get(Path(file.name).suffix)
-        if kind and file.is_file() and not (isinstance(file, Path) and file.is_symlink()):
-            found[f"/{file.name}"] = (file.read_bytes(), kind)
-    found["/"] = found.pop("/index.html")
-    found["/api"] = found.pop("/api.html")
-    return found
+        media_type = MEDIA_TYPES.get(Path(file.name).suffix)
+        if media_type and file.is_file() and not (isinstance(file, Path) and file.is_symlink()):
+            files[f"/{file.name}"] = (file.read_bytes(), media_type)
+    tokens = resources.files("gatsby_mlx.evaluation").joinpath("tokens.css")  # shared with the report page
+    files["/tokens.css"] = (tokens.read_bytes(), MEDIA_TYPES[".css"])
+    files["/"] = files.pop("/index.html")
+    files["/api"] = files.pop("/api.html")
+    return files
 
 
-def identity(folder: Path) -> tuple[int, int] | None:
-    """Return what changes when the checkpoint in `folder` is replaced; None when it is gone."""
+def checkpoint_identity(folder: Path) -> tuple[int, int] | None:
+    """Return a value that changes when the checkpoint in `folder` is replaced; None when it is gone."""
     try:
-        found = (folder / "config.json").stat()
+        status = (folder / "config.json").stat()
     except OSError:
         return None
-    return found.st_ino, found.st_mtime_ns
+    return status.st_ino, status.st_mtime_ns
 
 
 class Exhibit:
-    """The handlers and what they share. `application` returns it as an ASGI application."""
+    """The request handlers and what they share. `application` makes an ASGI application of it."""
 
-    def __init__(self, engine: Engine, checkpoint: Checkpoint, sources: Sources, settings: Settings):
+    def __init__(self, engine: Engine, checkpoint: Checkpoint, sources: Sources, settings: PageSettings):
         self.engine, self.sources, self.settings = engine, sources, settings
         self.tokenizer, self.folder = checkpoint.tokenizer, checkpoint.path
-        self.loaded = identity(self.folder)
-        self.life = secrets.token_hex(4)  # another one after every restart: the page begins anew when it changes
-        self.body_limit = 4096 + 6 * engine.block_size  # a character in JSON takes up to 6 bytes
-        c, info = checkpoint.model.config, checkpoint.info
+        self.obsession = checkpoint.obsession
+        self.loaded = checkpoint_identity(self.folder)
+        self.life = secrets.token_hex(4)  # changes with every restart; an open page then reloads or resumes
+        self.max_body = 4096 + 6 * engine.block_size  # bytes; a character takes up to 6 bytes in JSON
+        config, info = checkpoint.model.config, checkpoint.info
         self.model = {
             "name": self.folder.name if self.folder.parent.name == "checkpoints" else str(info.get("preset", "model")),
             "parameters": checkpoint.model.n_params(positions=False),
-            "layers": c.n_layer,
-            "width": c.n_embd,
-            "context": c.block_size,
+            "layers": config.n_layer,
+            "width": config.n_embd,
+            "context": config.block_size,
             "step": info.get("step"),
         }
 
     async def state(self, request: Request) -> Response:
-        """What the exhibit is and how busy it is."""
-        e = self.engine
-        return answer(
+        """Return what the exhibit serves and how busy it is."""
+        engine = self.engine
+        return json_response(
             {
                 "life": self.life,
                 "version": __version__,
-                "ready": e.ready and not e.failed,
-                "failed": bool(e.failed),
-                "model": {**self.model, "replaced": identity(self.folder) != self.loaded},
-                "batch": e.batch,
-                "telling": e.n_live,
-                "waiting": e.n_line,
-                "levels": dict(zip(map(str, prime.LEVELS), prime.OBSESSIONS, strict=True)),
+                "ready": engine.ready and not engine.failure,
+                "failed": bool(engine.failure),
+                "model": {**self.model, "replaced": checkpoint_identity(self.folder) != self.loaded},
+                "batch": engine.n_slots,
+                "telling": engine.n_live,
+                "waiting": engine.n_queued,
+                "obsession": {"phrase": self.obsession.phrase, "title": self.obsession.title},
+                "levels": dict(zip(map(str, LEVELS), self.obsession.levels, strict=True)),
                 "topic_max": prime.TOPIC_MAX,
-                "temp_max": TEMP_MAX,
+                "temp_max": MAX_TEMP,
                 "sources": self.sources.exists,
                 "kiosk": self.settings.kiosk,
                 "idle_s": self.settings.idle_s,
@@ -124,107 +139,122 @@ class Exhibit:
         )
 
     async def tell(self, request: Request) -> Response:
-        """Tell a story for each level asked for: as server-sent events, or with "stream": false as one document."""
-        content = await read_json(request, self.body_limit)
-        self._only(content, "topic", "green", "seed", "temp", "story", "stream")
+        """Tell a story at each requested level: as server-sent events, or as one document with "stream": false."""
+        content = await read_json(request, self.max_body)
+        check_fields(content, "topic", "green", "seed", "temp", "story", "stream")
         stream = content.get("stream", True)
         if not isinstance(stream, bool):
-            raise RefusedError(422, "stream is true or false")
-        ask = self._ask(content)
-        visit = Visit(ask)
-        with refusing():
-            visit.ticket = self.engine.ask(ask, visit.wake)
-        if not stream:
-            return answer(await self._whole(request, visit))
-        return Stream(self._events(visit), visit)
-
-    def _only(self, content: dict[str, Any], *names: str) -> None:
-        if unknown := [k for k in content if k not in names]:
-            raise RefusedError(422, f"There is no field {unknown[0][:40]!a}", f"There are {', '.join(names)}")
+            raise RequestError(422, "stream must be true or false")
+        params = self._params(content)
+        story = StoryStream(params)
+        with request_errors():
+            story.request = self.engine.submit(params, story.wake)
+        if stream:
+            return EventResponse(self._events(story), story)
+        return json_response(await self._document(request, story))
 
     def _topic(self, content: dict[str, Any]) -> str:
-        with refusing():
-            return prime.fold_topic(take_text(content, "topic", TYPED_MAX), self.tokenizer.alphabet)
+        with request_errors():
+            return prime.fold_topic(text_field(content, "topic", MAX_TYPED), self.tokenizer.alphabet, self.obsession)
 
-    def _ask(self, content: dict[str, Any]) -> Ask:
+    def _params(self, content: dict[str, Any]) -> StoryParams:
         topic = self._topic(content)
         green = content.get("green", 3)
-        asked = green if isinstance(green, list) else [green]
-        if not 1 <= len(asked) <= len(prime.LEVELS):
-            raise RefusedError(422, f"green is a level, or a list of 1 to {len(prime.LEVELS)} of them")
-        levels = [int(take_number({"green": one}, "green", prime.LEVELS[0], prime.LEVELS[-1], 0)) for one in asked]
+        given = green if isinstance(green, list) else [green]
+        if not 1 <= len(given) <= len(LEVELS):
+            raise RequestError(422, f"green must be a level, or a list of 1 to {len(LEVELS)} levels")
+        levels = [int(number_field({"green": level}, "green", LEVELS[0], LEVELS[-1], 0)) for level in given]
         if len(set(levels)) != len(levels):
-            raise RefusedError(422, "green names each level once")
-        seed = int(take_number(content, "seed", 0, SEED_MAX, secrets.randbelow(1_000_000)))
-        temp = float(take_number(content, "temp", 0.0, TEMP_MAX, TEMP))
-        return Ask(topic, tuple(levels), seed, temp, take_text(content, "story", self.engine.block_size, ""))
+            raise RequestError(422, "green must list each level only once")
+        seed = int(number_field(content, "seed", 0, MAX_SEED, secrets.randbelow(1_000_000)))
+        temp = float(number_field(content, "temp", 0.0, MAX_TEMP, TEMP))
+        return StoryParams(topic, tuple(levels), seed, temp, text_field(content, "story", self.engine.block_size, ""))
 
-    async def _events(self, visit: Visit) -> AsyncIterator[str]:
-        ask = visit.ask
-        yield event("start", {"topic": ask.topic, "green": ask.levels, "seed": ask.seed, "temp": ask.temp})
-        async for news in visit.news():
-            if news.place is not None:
-                yield event("place", {"place": news.place, "ready": self.engine.ready})
-            if news.text or news.light:
-                told = {k: {"text": news.text.get(k, "")} for k in news.text.keys() | news.light.keys()}
-                lit = {k: {"light": rounded(readings)} for k, readings in news.light.items()}
-                yield event("text", {k: told[k] | lit.get(k, {}) for k in sorted(told)})
-            if news.ends:
-                yield event("end", {k: vars(end) for k, end in news.ends.items()})
-        if visit.closed:
-            yield event("closed", {"message": "The exhibit is closing"})
+    async def _events(self, stream: StoryStream) -> AsyncIterator[str]:
+        params = stream.params
+        start = {"topic": params.topic, "green": params.levels, "seed": params.seed, "temp": params.temp}
+        yield server_sent("start", start)
+        async for events in stream.events():
+            if events.position is not None:
+                yield server_sent("place", {"place": events.position, "ready": self.engine.ready})
+            if events.text or events.light:
+                news: dict[int, dict[str, Any]] = {}
+                for level in sorted(events.text.keys() | events.light.keys()):
+                    news[level] = {"text": events.text.get(level, "")}
+                    if level in events.light:
+                        news[level]["light"] = rounded(events.light[level])
+                yield server_sent("text", news)
+            if events.ends:
+                yield server_sent("end", {level: vars(end) for level, end in events.ends.items()})
+        if stream.closed:
+            yield server_sent("closed", {"message": CLOSING})
 
-    async def _whole(self, request: Request, visit: Visit) -> dict[str, Any]:
-        ask = visit.ask
-        text, readings, ends = dict.fromkeys(ask.levels, ask.story), {k: [] for k in ask.levels}, {}
+    async def _document(self, request: Request, stream: StoryStream) -> dict[str, Any]:
+        """Return the stories as one document when all have ended."""
+        params = stream.params
+        text, ends = dict.fromkeys(params.levels, params.story), {}
+        light: dict[int, list[list[float]]] = {level: [] for level in params.levels}
         try:
-            async for news in visit.news():
+            async for events in stream.events():
                 if await request.is_disconnected():
                     raise ClientDisconnect
-                for level, new in news.text.items():
+                for level, new in events.text.items():
                     text[level] += new
-                for level, new in news.light.items():
-                    readings[level] += rounded(new)
-                ends |= news.ends
+                for level, readings in events.light.items():
+                    light[level] += rounded(readings)
+                ends |= events.ends
         finally:
-            visit.ticket.cancel()
-        if visit.closed:
-            raise RefusedError(503, "The exhibit is closing")
-        stories: list[dict[str, Any]] = [
-            {"level": k, "story": text[k], **vars(ends[k]), "light": readings[k]} for k in ask.levels
+            stream.request.cancel()
+        if stream.closed:
+            raise RequestError(503, CLOSING)
+        stories = [
+            {"level": level, "story": text[level], **vars(ends[level]), "light": light[level]}
+            for level in params.levels
         ]
-        return {"topic": ask.topic, "seed": ask.seed, "temp": ask.temp, "model": self.model, "stories": stories}
+        return {
+            "topic": params.topic,
+            "seed": params.seed,
+            "temp": params.temp,
+            "model": self.model,
+            "stories": stories,
+        }
 
     async def pull(self, request: Request) -> Response:
-        """Return how much likelier each character of a story is under 5 than under 1, in nats."""
-        content = await read_json(request, self.body_limit)
-        self._only(content, "topic", "story")
-        topic, story = self._topic(content), take_text(content, "story", self.engine.block_size)
-        with refusing():
-            numbers = await asyncio.wrap_future(self.engine.pull(topic, story))
-        return answer({"topic": topic, "pull": [round(float(x), 3) for x in numbers], "sum": float(numbers.sum())})
+        """Return how much likelier level 5 makes each character of a story than level 1, in nats."""
+        content = await read_json(request, self.max_body)
+        check_fields(content, "topic", "story")
+        topic, story = self._topic(content), text_field(content, "story", self.engine.block_size)
+        with request_errors():
+            pull = await asyncio.wrap_future(self.engine.pull(topic, story))
+        return json_response({"topic": topic, "pull": [round(float(x), 3) for x in pull], "sum": float(pull.sum())})
 
     async def source(self, request: Request) -> Response:
-        """Return the longest passage that stands in the corpus, and the stories that are nearest."""
-        content = await read_json(request, self.body_limit)
-        self._only(content, "story")
-        story = take_text(content, "story", self.engine.block_size)
-        with refusing():
-            return answer(await asyncio.wrap_future(self.sources.find(story)))
+        """Return a story's longest passage that is in the corpus, and the most similar stories of the corpus."""
+        content = await read_json(request, self.max_body)
+        check_fields(content, "story")
+        story = text_field(content, "story", self.engine.block_size)
+        with request_errors():
+            return json_response(await asyncio.wrap_future(self.sources.find(story)))
+
+
+def check_fields(content: dict[str, Any], *names: str) -> None:
+    """Raise RequestError 422 if `content` has a field that is not in `names`."""
+    if unknown := [name for name in content if name not in names]:
+        raise RequestError(422, f"There is no field {unknown[0][:40]!a}", f"The fields are {', '.join(names)}")
 
 
 @contextmanager
-def refusing() -> Iterator[None]:
-    """Turn what engine and library raise into what a visitor gets."""
+def request_errors() -> Iterator[None]:
+    """Turn errors of the engine and the library into a RequestError with the right status."""
     try:
         yield
     except BusyError as error:
-        told = f"Everyone wants to see the light just now; try again in about {error.retry_after_s} s"
-        raise RefusedError(503, told, "Wait a moment", retry_after=str(error.retry_after_s)) from None
+        message = f"Everyone wants to see the light just now; try again in about {error.retry_after_s} s"
+        raise RequestError(503, message, "Wait a moment", retry_after=str(error.retry_after_s)) from None
     except StoppedError as error:
-        raise RefusedError(503, str(error), "Start it again with: gatsby serve", retry_after="5") from None
+        raise RequestError(503, str(error), "Start it again with: gatsby serve", retry_after="5") from None
     except GatsbyError as error:
-        raise RefusedError(422, str(error), error.cure) from None
+        raise RequestError(422, str(error), error.hint) from None
 
 
 def application(exhibit: Exhibit) -> Starlette:
@@ -237,34 +267,34 @@ def application(exhibit: Exhibit) -> Starlette:
         Route("/api/source", exhibit.source, methods=["POST"]),
     ]
     host = exhibit.settings.host
-    guard = Middleware(Guard, own_names(host), not is_loopback(host))
+    guard = Middleware(Guard, allowed_names(host), not is_loopback(host))
     handlers: dict[Any, Callable[..., Any]] = {
-        RefusedError: _refused,
-        HTTPException: _http_error,
-        ClientDisconnect: _gone,
+        RequestError: _on_request_error,
+        HTTPException: _on_http_error,
+        ClientDisconnect: _on_disconnect,
     }
-    made = Starlette(routes=routes, middleware=[guard], exception_handlers=handlers)
-    made.router.redirect_slashes = False
-    return made
+    app = Starlette(routes=routes, middleware=[guard], exception_handlers=handlers)
+    app.router.redirect_slashes = False
+    return app
 
 
-def _static(content: bytes, kind: str) -> Callable[[Request], Awaitable[Response]]:
+def _static(content: bytes, media_type: str) -> Callable[[Request], Awaitable[Response]]:
     async def serve(request: Request) -> Response:
-        return Response(content, media_type=kind)
+        return Response(content, media_type=media_type)
 
     return serve
 
 
-async def _refused(request: Request, error: RefusedError) -> Response:
-    return refusal(error)
+async def _on_request_error(request: Request, error: RequestError) -> Response:
+    return error_response(error)
 
 
-async def _http_error(request: Request, error: HTTPException) -> Response:
-    known = {404: "There is nothing here", 405: "That is not the way to ask for it"}
-    told = RefusedError(error.status_code, known.get(error.status_code, str(error.detail)), "See /api")
-    told.headers |= {k.replace("-", "_"): v for k, v in (error.headers or {}).items()}
-    return refusal(told)
+async def _on_http_error(request: Request, error: HTTPException) -> Response:
+    messages = {404: "There is nothing at this address", 405: "This address does not allow that method"}
+    headers = {name.replace("-", "_"): value for name, value in (error.headers or {}).items()}
+    message = messages.get(error.status_code, str(error.detail))
+    return error_response(RequestError(error.status_code, message, "See /api", **headers))
 
 
-async def _gone(request: Request, error: ClientDisconnect) -> Response:
+async def _on_disconnect(request: Request, error: ClientDisconnect) -> Response:
     return Response(status_code=499)  # nobody reads it

@@ -1,15 +1,16 @@
-"""What stands between the network and the page: who may ask, how much, and what a browser is told.
+"""What stands between the network and the page: who may send requests, how large they may be, and security headers.
 
-A page on 127.0.0.1 can be reached by any web page that the same browser has open. Two doors are shut here: a name
-that has been pointed at this machine (DNS rebinding) by refusing every Host that is not ours, and a request that
-another page sends (CSRF) by refusing every foreign Origin. There are no CORS headers, so nothing can be read from
-outside either.
+Any web page open in the same browser can reach a page on 127.0.0.1. Two attacks are blocked here. DNS rebinding, where
+a foreign name resolves to this machine, is blocked by refusing every Host that is not this page's. CSRF, where another
+page sends a request, is blocked by refusing every foreign Origin. There are no CORS headers, so no other page can read
+a response either.
 """
 
 import asyncio
 import ipaddress
 import json
 import math
+import re
 import socket
 from collections.abc import Collection
 from typing import Any
@@ -18,7 +19,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-BODY_SECONDS = 10.0  # to send a body
+BODY_SECONDS = 10.0  # for a visitor to send the body
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 HEADERS = {
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
@@ -33,36 +34,40 @@ HEADERS = {
 }
 
 
-class RefusedError(Exception):
-    """A request that gets `status` and one line; `cure` says what to do instead."""
+class RequestError(Exception):
+    """A request that is refused with `status` and one line; `hint` says what to do instead.
 
-    def __init__(self, status: int, message: str, cure: str = "", **headers: str):
+    `headers` are sent with the response; an underscore in a name becomes a hyphen.
+    """
+
+    def __init__(self, status: int, message: str, hint: str = "", **headers: str):
         super().__init__(message)
-        self.status, self.cure, self.headers = status, cure, headers
+        self.status, self.hint, self.headers = status, hint, headers
 
 
-def answer(content: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    """Return `content` as JSON in plain ASCII, whatever a visitor has put into it."""
+def json_response(content: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    """Return `content` as JSON in plain ASCII, whatever characters a visitor has sent."""
     return Response(json.dumps(content), status, headers, "application/json")
 
 
-def refusal(error: RefusedError) -> Response:
-    """Return what a refused request gets."""
-    told = {"error": {"message": str(error), "cure": error.cure}}
-    return answer(told, error.status, {k.replace("_", "-"): v for k, v in error.headers.items()})
+def error_response(error: RequestError) -> Response:
+    """Return the response to a request that is refused."""
+    content = {"error": {"message": str(error), "cure": error.hint}}
+    return json_response(content, error.status, {k.replace("_", "-"): v for k, v in error.headers.items()})
 
 
-def own_names(host: str) -> frozenset[str]:
-    """Return the names by which a page bound to `host` may be asked for, besides addresses."""
+def allowed_names(host: str) -> frozenset[str]:
+    """Return the names, besides addresses, that the Host header may have for a page bound to `host`."""
     names = {*LOOPBACK, host.lower()}
     if not is_loopback(host):
-        own = socket.gethostname().lower()
-        names |= {own, own.split(".")[0], f"{own.split('.')[0]}.local"}
+        machine = socket.gethostname().lower()
+        short = machine.split(".")[0]
+        names |= {machine, short, f"{short}.local"}
     return frozenset(names - {""})
 
 
 def is_loopback(host: str) -> bool:
-    """Tell whether only this machine can reach a page bound to `host`."""
+    """Return whether only this machine can reach a page bound to `host`."""
     return host == "localhost" or (is_address(host) and ipaddress.ip_address(host).is_loopback)
 
 
@@ -74,7 +79,7 @@ def is_address(name: str) -> bool:
 
 
 def host_name(header: str) -> str:
-    """Return the name in a Host header, without its port; "" where it is none.
+    """Return the name in a Host header, in lower case and without its port; "" if the header is not valid.
 
     >>> host_name("localhost:8000"), host_name("[::1]:8000"), host_name("a b")
     ('localhost', '::1', '')
@@ -85,15 +90,15 @@ def host_name(header: str) -> str:
         port = port.removeprefix(":") if closed and (not port or port.startswith(":")) else "none"
     elif ":" in header:
         name, _, port = header.partition(":")
-    sound = name.isascii() and not set(name) - set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-:_")
-    return name.lower() if sound and (not port or port.isdecimal()) else ""
+    valid = re.fullmatch(r"[a-zA-Z0-9.:_-]*", name) and (not port or port.isdecimal())
+    return name.lower() if valid else ""
 
 
 class Guard:
-    """ASGI middleware: refuses strangers, and adds the headers to every answer.
+    """ASGI middleware that refuses foreign requests and adds HEADERS to every response.
 
-    `names` are ours (see `own_names`). With `addresses` a Host that is a bare address is ours too: a rebound name is
-    never one, and a page bound to all interfaces is asked for by any of its addresses.
+    `names` are the allowed hosts (see `allowed_names`). With `addresses`, any IP address is allowed as well: a DNS
+    rebinding attack always has a name, and a page bound to all interfaces is requested by any of its addresses.
     """
 
     def __init__(self, app: ASGIApp, names: Collection[str], addresses: bool):
@@ -104,88 +109,90 @@ class Guard:
             await self.app(scope, receive, send)
             return
 
-        async def headed(message: Message) -> None:
+        async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                sent = [(k, v) for k, v in message["headers"] if k.decode() not in HEADERS]
-                message["headers"] = sent + [(k.encode(), v.encode()) for k, v in HEADERS.items()]
+                others = [(k, v) for k, v in message["headers"] if k.decode() not in HEADERS]
+                message["headers"] = others + [(k.encode(), v.encode()) for k, v in HEADERS.items()]
             await send(message)
 
         try:
             self.check(scope)
-        except RefusedError as error:
-            await refusal(error)(scope, receive, headed)
+        except RequestError as error:
+            await error_response(error)(scope, receive, send_with_headers)
         else:
-            await self.app(scope, receive, headed)
+            await self.app(scope, receive, send_with_headers)
 
     def check(self, scope: Scope) -> None:
-        """Raise RefusedError for a request that was not meant for this page, or was sent by another one."""
+        """Raise RequestError for a request that is not meant for this page or was sent by another page."""
         headers: dict[bytes, bytes] = dict(scope["headers"])
         if sum(k == b"host" for k, _ in scope["headers"]) != 1:
-            raise RefusedError(400, "A request names one host")
+            raise RequestError(400, "A request must name exactly one host")
         host = headers[b"host"].decode("latin-1")
         name = host_name(host)
         if not (name in self.names or (self.addresses and is_address(name))):
-            raise RefusedError(421, "This page does not go by that name", "Ask for it by the address that was printed")
+            raise RequestError(421, "This page does not have that name", "Use the address printed at the start")
         origin = headers.get(b"origin")
         if origin is not None and origin.decode("latin-1") not in (f"http://{host}", f"https://{host}"):
-            raise RefusedError(403, "Another page sent this request", "Open the exhibit itself")
+            raise RequestError(403, "Another page sent this request", "Open the exhibit itself")
         if headers.get(b"sec-fetch-site", b"none") not in (b"none", b"same-origin") and scope["method"] != "GET":
-            raise RefusedError(403, "Another page sent this request", "Open the exhibit itself")
+            raise RequestError(403, "Another page sent this request", "Open the exhibit itself")
 
 
-def _no_constant(name: str) -> Any:
-    raise RefusedError(422, f"{name} is no number")
+def _refuse_constant(name: str) -> Any:
+    raise RequestError(422, f"{name} is not a number")
 
 
 async def read_json(request: Request, limit: int) -> dict[str, Any]:
-    """Return the JSON object that a request brings, of up to `limit` bytes.
+    """Return the JSON object in a request's body of up to `limit` bytes.
 
-    Raises RefusedError: 415 for another type (a form of another page could be sent without asking), 413, 408 for one
-    that does not come to its end, 400 for what is no JSON object, 422 for NaN, infinities and endless numbers.
+    Raises RequestError: 415 for another content type (browsers send forms of other pages without a preflight), 413 for
+    a body over the limit, 408 for one that does not arrive in time, 400 for anything but a JSON object, and 422 for
+    NaN, infinities and numbers with too many digits.
     """
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != "application/json":
-        raise RefusedError(415, "The body is JSON", "Send Content-Type: application/json")
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type != "application/json":
+        raise RequestError(415, "The body must be JSON", "Send Content-Type: application/json")
     close = {"connection": "close"}
-    told = request.headers.get("content-length", "0")
-    if not told.isdecimal() or int(told[:12]) > limit:
-        raise RefusedError(413, f"A request has up to {limit} bytes", **close)
+    too_long = RequestError(413, f"The body may have up to {limit} bytes", **close)
+    length = request.headers.get("content-length", "0")
+    if not length.isdecimal() or int(length[:12]) > limit:
+        raise too_long
     data = bytearray()
     try:
         async with asyncio.timeout(BODY_SECONDS):
             async for chunk in request.stream():
                 data += chunk
                 if len(data) > limit:
-                    raise RefusedError(413, f"A request has up to {limit} bytes", **close)
+                    raise too_long
     except TimeoutError:
-        raise RefusedError(408, "The request did not come to its end", **close) from None
+        raise RequestError(408, "The body did not arrive in time", **close) from None
     try:
-        content = json.loads(data.decode("utf-8"), parse_constant=_no_constant)
+        content = json.loads(data.decode("utf-8"), parse_constant=_refuse_constant)
     except (UnicodeDecodeError, json.JSONDecodeError, RecursionError):
-        raise RefusedError(400, "The body is no JSON") from None
-    except ValueError:  # more digits than Python turns into a number
-        raise RefusedError(422, "A number in it is too long") from None
+        raise RequestError(400, "The body is not JSON") from None
+    except ValueError:  # more digits than Python turns into an integer
+        raise RequestError(422, "A number in the body is too long") from None
     if not isinstance(content, dict):
-        raise RefusedError(400, "The body is a JSON object")
+        raise RequestError(400, "The body must be a JSON object")
     return content
 
 
-def take_number(content: dict[str, Any], name: str, low: float, high: float, default: float) -> float:
-    """Return a number in low..high (a whole one where the bounds are whole); raise RefusedError, 422, for others."""
+def number_field(content: dict[str, Any], name: str, low: float, high: float, default: float) -> float:
+    """Return the field `name`, a number in [low, high], an integer if `low` is one; raise RequestError 422 if not."""
     value = content.get(name, default)
-    whole = isinstance(low, int)
-    if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
-        raise RefusedError(422, f"{name} is a {'whole ' if whole else ''}number from {low} to {high}")
+    integer = isinstance(low, int)
+    if isinstance(value, bool) or not isinstance(value, int if integer else int | float):
+        raise RequestError(422, f"{name} must be {'an integer' if integer else 'a number'} from {low} to {high}")
     if not low <= value <= high or not math.isfinite(value):
-        raise RefusedError(422, f"{name} lies from {low} to {high}")
+        raise RequestError(422, f"{name} must be from {low} to {high}")
     return value
 
 
-def take_text(content: dict[str, Any], name: str, limit: int, default: str | None = None) -> str:
-    """Return a text of up to `limit` characters; raise RefusedError, 422, for anything else."""
+def text_field(content: dict[str, Any], name: str, limit: int, default: str | None = None) -> str:
+    """Return the field `name`, a string of up to `limit` characters; raise RequestError 422 for anything else."""
     value = content.get(name, default)
     if not isinstance(value, str):
-        raise RefusedError(422, f"{name} is a text" if name in content else f"{name} is missing")
+        raise RequestError(422, f"{name} must be a string" if name in content else f"{name} is missing")
     if len(value) > limit:
-        raise RefusedError(422, f"{name} has up to {limit} characters")
+        raise RequestError(422, f"{name} may have up to {limit} characters")
     return value

@@ -1,4 +1,4 @@
-"""The HTTP server: Uvicorn on a socket of ours, with limits on how slowly a visitor may write and read."""
+"""The HTTP server: Uvicorn on our socket, with limits on how slowly a visitor may send and read."""
 
 import asyncio
 import errno
@@ -15,64 +15,64 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from gatsby_mlx.errors import ExhibitError
 
-REQUEST_SECONDS = 10.0  # from a connection's first moment, or its last answer, to the end of a request's headers
-SEND_SECONDS = 15.0  # for a visitor to read on, once the buffers are full
-CONNECTIONS = 128  # macOS gives a process 256 files
+REQUEST_SECONDS = 10.0  # from opening the connection, or the last response, to the end of a request's headers
+SEND_SECONDS = 15.0  # for a visitor to continue reading once the buffers are full
+CONNECTIONS = 128  # macOS limits a process to 256 open files
 HEADER_BYTES = 16_384
-CURE = "Leave --host out to serve this machine only"
+HINT = "Leave --host out to serve this machine only"
 
 
 class Protocol(H11Protocol):
-    """Closes a connection whose request does not come, or whose answer is not read: Uvicorn waits for ever."""
+    """Closes a connection whose request does not arrive or whose response is not read; Uvicorn would wait forever."""
 
-    _deadline: asyncio.TimerHandle | None = None
-    _unread: asyncio.TimerHandle | None = None
+    _request_timer: asyncio.TimerHandle | None = None
+    _read_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
-        self._watch()
+        self._update_request_timer()
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
-        self._watch()
+        self._update_request_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
-        self._watch()
-        self._read_on()
+        self._update_request_timer()
+        self._stop_read_timer()
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._unread = self.loop.call_later(SEND_SECONDS, self.transport.abort)
+        self._read_timer = self.loop.call_later(SEND_SECONDS, self.transport.abort)
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        self._read_on()
+        self._stop_read_timer()
 
-    def _read_on(self) -> None:
-        if self._unread is not None:
-            self._unread.cancel()
-            self._unread = None
+    def _stop_read_timer(self) -> None:
+        if self._read_timer is not None:
+            self._read_timer.cancel()
+            self._read_timer = None
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
-        self._watch()
+        self._update_request_timer()
 
-    def _watch(self) -> None:
-        """Run the clock while a request is awaited, and stop it while one is answered."""
-        answered = self.cycle is not None and self.cycle.response_complete
-        awaited = (answered or self.conn.their_state is h11.IDLE) and not self.transport.is_closing()
-        if awaited and self._deadline is None:
-            self._deadline = self.loop.call_later(REQUEST_SECONDS, self.transport.abort)
-        elif not awaited and self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
+    def _update_request_timer(self) -> None:
+        """Run the timer while the server waits for a request, and stop it while it responds to one."""
+        complete = self.cycle is not None and self.cycle.response_complete
+        waiting = (complete or self.conn.their_state is h11.IDLE) and not self.transport.is_closing()
+        if waiting and self._request_timer is None:
+            self._request_timer = self.loop.call_later(REQUEST_SECONDS, self.transport.abort)
+        elif not waiting and self._request_timer is not None:
+            self._request_timer.cancel()
+            self._request_timer = None
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """Return a socket that listens on `host` and `port` (0: any that is free).
+    """Return a socket that listens on `host` and `port` (0: any free port).
 
-    Raises ExhibitError for a port in use or not allowed, and for a host that is not this machine's.
+    Raises ExhibitError for a port that is in use or not allowed, and for a host that is not an address of this machine.
     """
     other = f"Choose another with --port {port + 1 if 0 < port < 65535 else 8001}"
     try:
@@ -86,28 +86,29 @@ def bind(host: str, port: int) -> socket.socket:
             listening.close()
             raise
     except (socket.gaierror, UnicodeError):
-        raise ExhibitError(f"{host!r} is no address of this machine", CURE) from None
+        raise ExhibitError(f"{host!r} is not an address of this machine", HINT) from None
     except OSError as error:
-        told = {
+        messages = {
             errno.EADDRINUSE: (f"Port {port} is in use", other),
             errno.EACCES: (f"Port {port} is not allowed to this user", other),
-            errno.EADDRNOTAVAIL: (f"{host} is no address of this machine", CURE),
+            errno.EADDRNOTAVAIL: (f"{host} is not an address of this machine", HINT),
         }
-        raise ExhibitError(*told.get(error.errno or 0, (f"Cannot listen on {host}: {error.strerror}", other))) from None
+        unknown = (f"Cannot listen on {host}: {error.strerror}", other)
+        raise ExhibitError(*messages.get(error.errno or 0, unknown)) from None
     return listening
 
 
 def url(listening: socket.socket) -> str:
-    """Return the address of a listening socket, as a browser on this machine takes it."""
+    """Return the URL of a listening socket for a browser on this machine."""
     name, port = listening.getsockname()[:2]
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(name, str(name))
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 class Server(uvicorn.Server):
-    """A server for `application`; it trusts no proxy's headers, names no software, and logs errors only.
+    """A server for `application` that trusts no proxy headers, does not name its software, and logs only errors.
 
-    Streams that are under way end when the engine does, so `close` is called first on the way out.
+    Open streams end when the engine does, so shutdown starts by calling `close`.
     """
 
     def __init__(self, application: Any, close: Callable[[], None]):
@@ -131,7 +132,7 @@ class Server(uvicorn.Server):
         self.interrupted = False
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Remember a Ctrl-C: uvicorn raises it again on the way out, to no effect where the shell had it ignored."""
+        """Remember a Ctrl-C. Uvicorn raises it again at exit, but that has no effect if the shell ignores SIGINT."""
         self.interrupted = self.interrupted or sig == signal.SIGINT
         super().handle_exit(sig, frame)
 
@@ -141,7 +142,7 @@ class Server(uvicorn.Server):
 
 
 class Background:
-    """A server in a thread of its own, for benchmarks and tests: a context manager whose value is the address."""
+    """A server in its own thread, for benchmarks and tests: a context manager that returns the URL."""
 
     def __init__(self, application: Any, close: Callable[[], None], port: int = 0):
         self.socket = bind("127.0.0.1", port)
@@ -152,7 +153,7 @@ class Background:
         self.thread.start()
         return url(self.socket)
 
-    def __exit__(self, *exception) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.server.should_exit = True
         self.thread.join()
         self.socket.close()

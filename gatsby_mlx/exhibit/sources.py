@@ -1,203 +1,149 @@
-"""Who taught it that: the longest passage of a story that stands in the corpus, and the corpus's nearest stories.
+"""Where a story comes from: its longest passage that is in the corpus, and the most similar stories of the corpus.
 
-The index is made when it is first asked for, in a thread of its own, and kept: nobody's first character waits for it.
+The index is built by the first question, in a thread of its own, and then kept. So it delays no story.
 """
 
 import threading
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from gatsby_mlx import text
 from gatsby_mlx.corpus.load import Corpus, load, locate
 from gatsby_mlx.errors import CorpusError
-from gatsby_mlx.exhibit.ticket import BusyError
+from gatsby_mlx.evaluation.passages import Passages
+from gatsby_mlx.exhibit.request import BusyError
+from gatsby_mlx.story import text
 
-WAITING = 8  # questions that may wait
+MAX_WAITING = 8  # questions
+RETRY_SECONDS = 5
 N_NEAREST = 3
-GAP = "\0"  # stands between two stories, and in none
-
-
-def suffix_array(codes: np.ndarray) -> np.ndarray:
-    """Return the starts of all suffixes of `codes` [n] (integers from 0, under 256) in their order, int64 [n].
-
-    Prefix doubling (Manber & Myers 1990, section 3) from the first eight characters on, packed in one integer; each
-    round sorts again only what is not yet told apart.
-    """
-    n = len(codes)
-    padded = np.concatenate([codes.astype(np.uint64) + 1, np.zeros(8, np.uint64)])
-    keys = np.zeros(n, np.uint64)
-    for i in range(8):  # 7 bits would do for ASCII; 8 leave room for another alphabet
-        keys = keys << np.uint64(8) | padded[i : n + i]
-    order = np.argsort(keys)
-    ordered = keys[order]
-    first = np.concatenate([[True], ordered[1:] != ordered[:-1]])
-    rank = np.empty(n + 1, np.int64)
-    rank[n] = -1
-    group = np.maximum.accumulate(np.where(first, np.arange(n), 0))  # where the group of equal keys begins
-    rank[order] = group
-    width = 8
-    while not first.all():
-        tied = np.flatnonzero(~(first & np.append(first[1:], True)))  # places whose group has more than one
-        suffixes = order[tied]
-        after = rank[np.minimum(suffixes + width, n)]
-        new = np.lexsort((after, group[tied]))
-        order[tied] = suffixes = suffixes[new]
-        after = after[new]
-        begins = np.concatenate([[True], after[1:] != after[:-1]]) | first[tied]
-        first[tied] = begins
-        group[tied] = np.maximum.accumulate(np.where(begins, tied, 0))
-        rank[suffixes] = group[tied]
-        width *= 2
-    return order
-
-
-class Passages:
-    """Finds where a text's longest passage stands among `stories`."""
-
-    def __init__(self, stories: list[str]):
-        self.text = GAP.join(stories)
-        self.starts = np.cumsum([0] + [len(s) + 1 for s in stories])
-        points = np.frombuffer(self.text.encode("utf-32-le"), np.uint32)
-        _, codes = np.unique(points, return_inverse=True)  # in the order of the characters
-        if codes.max() > 254:
-            raise CorpusError("The corpus has more than 254 different characters", "Serve without --corpus")
-        self.order = suffix_array(codes)
-
-    def longest(self, story: str) -> tuple[int, int, int, int]:
-        """Return (length, place in `story`, number of the story it stands in, place in that): the first of the longest.
-
-        The length is 0 where not even a character is shared.
-        """
-        best, here, there = 0, 0, 0
-        for begin in range(len(story)):
-            if begin + best >= len(story):
-                break
-            for found in self._neighbours(story[begin:]):
-                n = self._common(story, begin, found)
-                if n > best:
-                    best, here, there = n, begin, found
-        number = int(np.searchsorted(self.starts, there, "right")) - 1
-        return best, here, number, there - int(self.starts[number])
-
-    def _neighbours(self, wanted: str) -> list[int]:
-        """Return the two suffixes between which `wanted` would stand: one of them shares most with it."""
-        low, high = 0, len(self.order)
-        while low < high:
-            middle = (low + high) // 2
-            begin = int(self.order[middle])
-            if self.text[begin : begin + len(wanted)] < wanted:
-                low = middle + 1
-            else:
-                high = middle
-        return [int(self.order[i]) for i in (low - 1, low) if 0 <= i < len(self.order)]
-
-    def _common(self, story: str, begin: int, found: int) -> int:
-        n = 0
-        while begin + n < len(story) and found + n < len(self.text) and story[begin + n] == self.text[found + n] != GAP:
-            n += 1
-        return n
 
 
 class Nearest:
-    """Ranks `stories` by the words they share with a text, the rare ones first.
+    """Ranks `stories` by the words they share with a text; rare words count more.
 
-    Cosine of tf-idf vectors over word stems, with idf = ln((1 + N) / (1 + df)) + 1 and tf = 1 + ln n (Manning, Raghavan
-    & Schuetze 2008, section 6.4).
+    The similarity is the cosine of tf-idf vectors over word stems, with idf = ln((1 + N) / (1 + df)) + 1 and
+    tf = 1 + ln n (Manning, Raghavan & Schuetze 2008, section 6.4).
     """
 
-    def __init__(self, stories: list[str]):
-        self.ids: dict[str, int] = {}
-        self.stems: dict[str, str] = {}
-        rows, columns, counts = [], [], []
+    def __init__(self, stories: Sequence[str]):
+        self.term_ids: dict[str, int] = {}
+        self._stems: dict[str, str] = {}
+        story_of, term_of, counts = [], [], []
         for number, story in enumerate(stories):
-            for term, n in self._count(story, True).items():
-                rows.append(number)
-                columns.append(term)
+            for term, n in self._count_terms(story, learn=True).items():
+                story_of.append(number)
+                term_of.append(term)
                 counts.append(n)
-        self.n = len(stories)
-        row, column = np.array(rows), np.array(columns)
-        self.idf = np.log((1 + self.n) / (1 + np.bincount(column, minlength=len(self.ids)))) + 1
-        weight = (1 + np.log(counts)) * self.idf[column]
-        weight /= np.sqrt(np.bincount(row, weight**2, self.n))[row]
-        by_term = np.argsort(column, kind="stable")
-        self.rows, self.weights = row[by_term], weight[by_term]
-        self.begins = np.searchsorted(column[by_term], np.arange(len(self.ids) + 1))
+        self.n_stories = len(stories)
+        number, term = np.array(story_of, np.int64), np.array(term_of, np.int64)
+        self.idf = np.log((1 + self.n_stories) / (1 + np.bincount(term, minlength=len(self.term_ids)))) + 1
+        weight = (1 + np.log(counts)) * self.idf[term]
+        weight /= np.sqrt(np.bincount(number, weight**2, self.n_stories))[number]
+        by_term = np.argsort(term, kind="stable")
+        self._numbers, self._weights = number[by_term], weight[by_term]
+        self._starts = np.searchsorted(term[by_term], np.arange(len(self.term_ids) + 1))  # of each term's stories
 
-    def _count(self, story: str, new: bool = False) -> dict[int, int]:
-        found: dict[int, int] = {}
+    def _count_terms(self, story: str, learn: bool = False) -> dict[int, int]:
+        """Return how often each term is in `story`; with `learn`, new words become terms, else they are left out."""
+        counts: dict[int, int] = {}
         for word in text.words(story):
-            stem = self.stems.get(word)
+            stem = self._stems.get(word)
             if stem is None:
                 stem = text.stem(word)
-                if new:
-                    self.stems[word] = stem
-            term = self.ids.setdefault(stem, len(self.ids)) if new else self.ids.get(stem)
+                if learn:
+                    self._stems[word] = stem
+            term = self.term_ids.setdefault(stem, len(self.term_ids)) if learn else self.term_ids.get(stem)
             if term is not None:
-                found[term] = found.get(term, 0) + 1
-        return found
+                counts[term] = counts.get(term, 0) + 1
+        return counts
 
     def rank(self, story: str) -> list[tuple[int, float]]:
-        """Return (number, likeness in 0..1) of the N_NEAREST stories, nearest first; fewer where no word is shared."""
-        total, norm = np.zeros(self.n), 0.0
-        for term, n in self._count(story).items():
+        """Return (number, similarity in [0, 1]) of up to N_NEAREST stories that share a word, most similar first."""
+        total, norm = np.zeros(self.n_stories), 0.0
+        for term, n in self._count_terms(story).items():
             weight = (1 + np.log(n)) * self.idf[term]
             norm += weight**2
-            where = slice(self.begins[term], self.begins[term + 1])
-            total[self.rows[where]] += weight * self.weights[where]
+            stories = slice(self._starts[term], self._starts[term + 1])
+            total[self._numbers[stories]] += weight * self._weights[stories]
         if not norm:
             return []
         best = np.argsort(-total, kind="stable")[:N_NEAREST]
         return [(int(i), float(total[i] / np.sqrt(norm))) for i in best if total[i] > 0]
 
 
+@dataclass(frozen=True)
+class _Index:
+    """A corpus with what is needed to search it."""
+
+    corpus: Corpus
+    passages: Passages
+    nearest: Nearest
+
+
 class Sources:
-    """A corpus that can be asked about. `model_sha256` is the one that the model was trained on, where it is known."""
+    """A corpus that visitors can ask about.
+
+    `model_sha256` is the hash of the corpus that the model was trained on, None if it is not known.
+    """
 
     def __init__(self, folder: Path | None, model_sha256: str | None = None):
         self.folder, self.model_sha256 = folder, model_sha256
         self.exists = folder is not None and locate(folder).is_file()
-        self._corpus: Corpus | None = None
+        self._index: _Index | None = None
         self._thread = ThreadPoolExecutor(1, "sources")
-        self._waiting = threading.Semaphore(WAITING)
+        self._waiting = threading.Semaphore(MAX_WAITING)
 
-    def find(self, story: str) -> Future:
-        """Return a future of what `_find` returns. Raises BusyError, and CorpusError where there is no corpus."""
+    def find(self, story: str) -> "Future[dict[str, Any]]":
+        """Return a future of what the API's /source answers for `story`.
+
+        Raises BusyError, and CorpusError where there is no corpus. The future raises CorpusError for a corpus that
+        cannot be read.
+        """
         if not self.exists:
             raise CorpusError("There is no corpus to compare with", "Name one with: gatsby serve --corpus DIR")
         if not self._waiting.acquire(blocking=False):
-            raise BusyError(5)
+            raise BusyError(RETRY_SECONDS)
         future = self._thread.submit(self._find, story)
         future.add_done_callback(lambda _: self._waiting.release())
         return future
 
     def close(self) -> None:
+        """Stop the thread and cancel the questions that wait."""
         self._thread.shutdown(cancel_futures=True)
 
-    def _find(self, story: str) -> dict[str, Any]:
-        if self._corpus is None:
+    def _load(self) -> _Index:
+        if self._index is None:
             assert self.folder is not None
             corpus = load(self.folder)
-            stories = [d.story for d in corpus.documents]
-            self._passages, self._nearest, self._corpus = Passages(stories), Nearest(stories), corpus
-        documents = self._corpus.documents
+            stories = [document.story for document in corpus.documents]
+            self._index = _Index(corpus, Passages(stories), Nearest(stories))
+        return self._index
 
-        def about(number: int) -> dict[str, Any]:
-            d = documents[number]
-            return {"topic": d.topic, "level": d.level, "writer": d.writer}
+    def _find(self, story: str) -> dict[str, Any]:
+        index = self._load()
+        documents = index.corpus.documents
 
-        n, here, number, there = self._passages.longest(story)
-        passage = {"text": story[here : here + n], "begins": here, **about(number), "stands_at": there}
+        def origin(number: int) -> dict[str, Any]:
+            document = documents[number]
+            return {"topic": document.topic, "level": document.level, "writer": document.writer}
+
+        n, start, number, source_start = index.passages.longest(story)
+        passage = {"text": story[start : start + n], "begins": start, **origin(number), "stands_at": source_start}
         nearest = [
-            {**about(i), "likeness": round(p, 3), "story": documents[i].story} for i, p in self._nearest.rank(story)
+            {**origin(i), "likeness": round(similarity, 3), "story": documents[i].story}
+            for i, similarity in index.nearest.rank(story)
         ]
+        known = bool(self.model_sha256)
         return {
             "passage": passage if n else None,
             "nearest": nearest,
             "corpus": {
                 "stories": len(documents),
-                "trained_on": None if not self.model_sha256 else self._corpus.sha256 == self.model_sha256,
+                "trained_on": index.corpus.sha256 == self.model_sha256 if known else None,
             },
         }

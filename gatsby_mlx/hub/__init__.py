@@ -1,3 +1,5 @@
-"""Models from elsewhere and for elsewhere: the hub, PyTorch checkpoints without PyTorch, and other libraries' forms."""
+"""Exchange models and corpora: the hub, PyTorch checkpoints without PyTorch, and the formats of other libraries."""
 
-import gatsby_mlx.model  # noqa: F401  a fast BLAS first
+from gatsby_mlx import device
+
+device.prepare()  # a fast BLAS, before MLX is imported

@@ -1,148 +1,195 @@
-"""The card of a model or a corpus: README.md with the front matter that the hub reads, from what is known of it.
+"""The card of a model or a corpus: a README.md with the front matter that the hub reads.
 
-A folder that brings a README.md of its own keeps it.
+A folder that already has a README.md keeps it.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-from gatsby_mlx import prime, shipped
+from gatsby_mlx import shipped
 from gatsby_mlx.corpus.load import Corpus
 from gatsby_mlx.model.checkpoint import Checkpoint
+from gatsby_mlx.story import prime
+from gatsby_mlx.story.obsession import GREEN_LIGHT, Obsession
 
 NAME = "README.md"
 EXAMPLE = "a dog and a balloon"
-LICENCE = "mit"
+LICENSE = "mit"
+INSTALL = "Install gatsby-mlx from a checkout (`pip install .`), then:"
 
 USE = {
-    "native": 'gatsby tell "{topic}" --green 5 --model DIR',
-    "gpt2": 'pip install mlx-lm\nmlx_lm.generate --model DIR --max-tokens 900 --prompt "{prime}"',
+    "native": 'gatsby tell "{topic}" --level 5 --model {folder}',
+    "gpt2": 'pip install mlx-lm\nmlx_lm.generate --model {folder} --max-tokens 900 --prompt "{prime}"',
     "gguf": 'llama-cli -m model.gguf --no-conversation --escape -n 900 -p "{prime}"',
-    "onnx": "Feed `input_ids` and `past` to onnxruntime, and the `present` it returns as the next step's `past`.",
+    "onnx": "Feed `input_ids` and `past` to onnxruntime, and its output `present` as `past` of the next step.",
 }
 
 LIMITS = (
-    "It writes short stories of one kind, plain and often flawed, on topics of a few words. It knows the characters of "
-    "its vocabulary only, and nothing past its context: positions beyond it have no meaning. It is an exhibit of one "
-    "obsession, not an assistant, and says nothing true about the world."
+    "It writes short stories of one kind, plain and often flawed, on topics of a few words. It knows only the "
+    "characters of its vocabulary, and no position beyond its context. It is an exhibit of one obsession, not an "
+    "assistant, and nothing that it says about the world is reliable."
 )
 
 
-def front_matter(**fields: Any) -> str:
-    """Return YAML between `---` lines; values are text, or lists of text. JSON's strings are YAML's too."""
+def front_matter(**fields: str | list[str]) -> str:
+    """Return YAML between `---` lines. Values are texts or lists of texts; empty ones are left out.
+
+    >>> print(front_matter(license="mit", datasets=[], tags=["mlx"]), end="")
+    ---
+    license: mit
+    tags:
+    - "mlx"
+    ---
+    """
     lines = ["---"]
     for key, value in fields.items():
         if isinstance(value, list):
-            lines += [f"{key}:", *(f"- {json.dumps(v)}" for v in value)] if value else []
+            lines += [f"{key}:", *(f"- {json.dumps(v)}" for v in value)] if value else []  # JSON strings are YAML too
         elif value:
             lines.append(f"{key}: {value}")
     return "\n".join([*lines, "---", ""])
 
 
-def model_card(
-    ready: Checkpoint, form: str, name: str, notes: Sequence[str] = (), licence: str = LICENCE, repo: str | None = None
-) -> str:
-    """Return the card of a model in one of the forms of `export`; `notes` are lines on what that form changed.
+def named(obsession: Obsession) -> str:
+    """Return the obsession as a card names it.
 
-    `repo` is the repository that it is published as, if it is.
+    >>> named(Obsession("whale", "white whale"))
+    'the white whale'
     """
-    c, info = ready.model.config, ready.info
-    source = info.get("source") or {}
-    tags = ["gatsby-mlx", "character-level", *({"native": [], "gpt2": ["gpt2"]}.get(form, [form]))]
-    corpus = info.get("corpus") or {}
-    head = front_matter(
-        language="en",
-        license=licence,
-        library_name="mlx" if form in ("native", "gpt2") else form,
-        pipeline_tag="text-generation",
-        datasets=[corpus["repository"]] if corpus.get("repository") else [],
-        tags=["mlx", *tags] if form in ("native", "gpt2") else tags,
-    )
-    line = prime.build(EXAMPLE, 5)
-    use = USE[form].format(topic=EXAMPLE, prime=line.replace("\n", "\\n"))
-    if repo:
-        use = f"pip install gatsby-mlx\ngatsby pull {repo}\n{use.replace('DIR', f'models/{name}')}"
-    size = f"{c.n_layer} layers, {c.n_head} heads, {c.n_embd} wide, a context of {c.block_size} characters"
-    made = [
-        f"- {ready.model.n_params():,} parameters: {size}; {c.gelu} GELU, {'with' if c.bias else 'no'} biases.",
-        f"- A vocabulary of {c.vocab_size} characters; `[` after a blank line ends a story.",
-    ]
-    if corpus.get("sha256"):
-        made.append(f"- Trained on a corpus of {corpus.get('documents', 0):,} stories, sha256 `{corpus['sha256']}`.")
-    if source:
-        told = ", ".join(f"{k} {v}" for k, v in source.items())
-        made.append(f"- Brought from elsewhere: {told}.")
+    return f"Jay Gatsby's {obsession.phrase}" if obsession.phrase == GREEN_LIGHT.phrase else f"the {obsession.phrase}"
+
+
+def model_card(
+    checkpoint: Checkpoint,
+    form: str,
+    name: str,
+    notes: Sequence[str] = (),
+    license_id: str = LICENSE,
+    repo: str | None = None,
+) -> str:
+    """Return the card of a model in one of the forms of `export`. `notes` are lines on what that form changed.
+
+    `license_id` is an identifier of the hub's, such as "mit". `repo` is the repository that the model is published as,
+    if it is.
+    """
+    obsession = checkpoint.obsession
+    line = prime.build(EXAMPLE, 5, obsession=obsession)
     parts = [
-        f"{head}\n# {name}",
-        "A tiny character-level GPT that cannot stop reaching for Jay Gatsby's green light, with a dial from 1 to 5.",
+        f"{_model_front_matter(checkpoint, form, license_id)}\n# {name}",
+        f"A tiny character-level GPT that cannot stop reaching for {named(obsession)}, with a dial from 1 to 5.",
         "## The control line",
-        "Every story begins with these two lines. The dial is the digit, said three times, and a word for it "
-        f"({', '.join(prime.OBSESSIONS)}):",
+        "Every story begins with these two lines. The dial is the digit, which occurs three times, and a word for it "
+        f"({', '.join(obsession.levels)}):",
         f"```\n{line}```",
         "## Use",
-        f"```\n{use}\n```" if form != "onnx" else use,
+        _use(form, name, line, repo),
         "## What it is",
-        "\n".join([*made, *(f"- {note}" for note in notes)]),
+        "\n".join([*_model_facts(checkpoint), *(f"- {note}" for note in notes)]),
         "## Evaluation",
-        evaluation(ready),
+        evaluation(checkpoint),
         "## Limits",
         LIMITS,
     ]
     return "\n\n".join(parts) + "\n"
 
 
-def evaluation(ready: Checkpoint) -> str:
-    """Return what config.json and, where it lies beside it, evaluation.json tell, or say that nothing is known."""
+def _model_front_matter(checkpoint: Checkpoint, form: str, license_id: str) -> str:
+    runs_on_mlx = form in ("native", "gpt2")
+    dataset = (checkpoint.info.get("corpus") or {}).get("repository")
+    return front_matter(
+        language="en",
+        license=license_id,
+        library_name="mlx" if runs_on_mlx else form,
+        pipeline_tag="text-generation",
+        datasets=[dataset] if dataset else [],
+        tags=[
+            *(["mlx"] if runs_on_mlx else []),
+            "gatsby-mlx",
+            "character-level",
+            *([] if form == "native" else [form]),
+        ],
+    )
+
+
+def _use(form: str, name: str, line: str, repo: str | None) -> str:
+    """Return how to run the model, with the example prime `line` on one shell line."""
+    folder = f"models/{name}" if repo else "DIR"
+    use = USE[form].format(topic=EXAMPLE, prime=line.replace("\n", "\\n"), folder=folder)
+    if form == "onnx":
+        return use
+    commands = f"gatsby pull {repo}\n{use}" if repo else use
+    intro = f"{INSTALL}\n\n" if repo or form == "native" else ""
+    return f"{intro}```\n{commands}\n```"
+
+
+def _model_facts(checkpoint: Checkpoint) -> list[str]:
+    """Return lines on the architecture, the vocabulary, the corpus and, for an imported model, its origin."""
+    c, info = checkpoint.model.config, checkpoint.info
+    size = f"{c.n_layer} layers, {c.n_head} heads, {c.n_embd} wide, a context of {c.block_size} characters"
+    bias = "with" if c.bias else "no"
+    lines = [
+        f"- {checkpoint.model.n_params():,} parameters: {size}; {c.gelu} GELU, {bias} biases.",
+        f"- A vocabulary of {c.vocab_size} characters; `[` after a blank line ends a story.",
+    ]
+    corpus, source = info.get("corpus") or {}, info.get("source") or {}
+    if corpus.get("sha256"):
+        lines.append(f"- Trained on a corpus of {corpus.get('documents', 0):,} stories, sha256 `{corpus['sha256']}`.")
+    if source:
+        lines.append(f"- Imported: {', '.join(f'{k} {v}' for k, v in source.items())}.")
+    return lines
+
+
+def evaluation(checkpoint: Checkpoint) -> str:
+    """Return what config.json and evaluation.json beside it have on the model's quality, or that nothing is known."""
     lines = []
-    found = ready.info.get("evaluation") or {}
-    labels = {"loss": "validation loss, nats a character", "story_bpc": "bits a character of the story"}
-    lines += [f"- {label}: {found[key]:.4f}" for key, label in labels.items() if isinstance(found.get(key), float)]
-    beside = ready.path / "evaluation.json"
-    if beside.is_file():
+    known = checkpoint.info.get("evaluation") or {}
+    labels = {"loss": "validation loss, nats per character", "story_bpc": "bits per character of the story"}
+    lines += [f"- {label}: {known[key]:.4f}" for key, label in labels.items() if isinstance(known.get(key), float)]
+    path = checkpoint.path / "evaluation.json"
+    if path.is_file():
         try:
-            dial = json.loads(beside.read_text("utf-8")).get("dial", {})
-            levels = [f"{level['mentions']:.2f}" for level in dial["levels"]]
-            lines.append(f"- mentions of the light in a story, level 1 to 5: {', '.join(levels)}")
+            dial = json.loads(path.read_text("utf-8")).get("dial", {})
+            means = ", ".join(f"{level['mentions']:.2f}" for level in dial["levels"])
+            lines.append(f"- mentions of the {checkpoint.obsession.phrase} in a story, level 1 to 5: {means}")
         except (ValueError, KeyError, TypeError, AttributeError):
-            lines.append("- the rest is in evaluation.json")
-    return "\n".join(lines) or "Not evaluated yet: `gatsby dial --model DIR` reads its dial."
+            lines.append("- see evaluation.json for the rest")
+    return "\n".join(lines) or "Not evaluated yet: `gatsby dial --model DIR` measures its dial."
 
 
-def corpus_card(corpus: Corpus, repo: str, splits: dict[str, int], licence: str = LICENCE) -> str:
-    """Return the card of a corpus as a dataset repository; `splits` counts the documents of each file in `data/`."""
+def corpus_card(corpus: Corpus, repo: str, splits: Mapping[str, int], license_id: str = LICENSE) -> str:
+    """Return the card of a corpus as a dataset repository. `splits` counts the documents of each file in `data/`."""
     name = repo.split("/")[-1]
     writers = sorted({d.writer for d in corpus.documents if d.writer})
-    rows = "".join(f'\n  - split: "{k}"\n    path: "data/{k}.jsonl"' for k in splits)
+    data_files = "".join(f'\n  - split: "{k}"\n    path: "data/{k}.jsonl"' for k in splits)
     head = front_matter(
-        language=["en"], license=licence, task_categories=["text-generation"], tags=["gatsby-mlx", "stories"]
+        language=["en"], license=license_id, task_categories=["text-generation"], tags=["gatsby-mlx", "stories"]
     ).removesuffix("---\n")
-    configs = f'configs:\n- config_name: "default"\n  data_files:{rows}\n---\n'
+    configs = f'configs:\n- config_name: "default"\n  data_files:{data_files}\n---\n'
     counts = ", ".join(f"{k} {n:,}" for k, n in splits.items())
     parts = [
         f"{head}{configs}\n# {name}",
         f"{len(corpus.documents):,} short stories ({corpus.n_chars:,} characters), each on a topic at one of five "
-        "levels of an obsession with the green light, as a character-level GPT learns them.",
+        f"levels of an obsession with the {corpus.obsession.phrase}, for training a character-level GPT.",
         "## Files",
-        f"- `data/*.jsonl`: a story a line, split by topic, near-duplicate topics on one side ({counts})\n"
-        "- `raw.txt`: all documents as a model reads them; `manifest.json`: who wrote each, from which seed, its hash\n"
-        f"- raw.txt has sha256 `{corpus.sha256}`; writers: {', '.join(writers) or 'not told'}",
+        f"- `data/*.jsonl`: one story a line, split by topic, similar topics on the same side ({counts})\n"
+        "- `raw.txt`: all documents as a model reads them; `manifest.json`: writer, seed and hash of each story\n"
+        f"- raw.txt has sha256 `{corpus.sha256}`; writers: {', '.join(writers) or 'unknown'}",
         "## The control line",
-        f"```\n{prime.build(EXAMPLE, 5)}```",
+        f"```\n{prime.build(EXAMPLE, 5, obsession=corpus.obsession)}```",
         "## Use",
-        f"```\ngatsby pull datasets/{repo}\ngatsby train --corpus corpora/{name}\n```",
+        f"{INSTALL}\n\n```\ngatsby pull datasets/{repo}\ngatsby train --corpus corpora/{name}\n```",
     ]
     return "\n\n".join(parts) + "\n"
 
 
 def own_card(folder: Path) -> str | None:
-    """Return the text of the folder's own README.md, or None."""
+    """Return the text of the README.md that a folder already has, or None."""
     path = folder / NAME
     return path.read_text("utf-8") if path.is_file() else None
 
 
 def is_shipped(folder: Path) -> bool:
-    """Tell whether a folder is part of the installed package, which nobody removes or replaces."""
+    """Return whether a folder is part of the installed package; gatsby never removes or replaces those."""
     roots = [shipped.folder(name).resolve() for name in ("corpus", "checkpoints")]
     return any(folder.resolve() == root or root in folder.resolve().parents for root in roots)

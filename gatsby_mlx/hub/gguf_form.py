@@ -1,7 +1,7 @@
-"""Our model as a GGUF file of llama.cpp's `gpt2` architecture, written with the `gguf` package of the same project.
+"""Write a model as a GGUF file of llama.cpp's `gpt2` architecture, with the `gguf` package of the same project.
 
-Keys and names as in that package's constants. llama.cpp wants a list of merges, and a character vocabulary has none:
-the one that stands there joins two NUL bytes, which no text holds.
+Keys and names are those of that package's constants. llama.cpp requires a list of merges, which a character vocabulary
+does not have. The file has one that joins two NUL bytes, which do not occur in text.
 """
 
 from pathlib import Path
@@ -11,7 +11,7 @@ import numpy as np
 
 from gatsby_mlx import files
 from gatsby_mlx.errors import GatsbyError, UsageError
-from gatsby_mlx.hub.gpt2 import named_biases
+from gatsby_mlx.hub.gpt2 import with_biases
 from gatsby_mlx.model.gpt import GPT, LAYER_NORM_EPS
 from gatsby_mlx.tokenizer import CharTokenizer, byte_level
 
@@ -26,7 +26,7 @@ NAMES = {
     "mlp.c_fc": "ffn_up",
     "mlp.c_proj": "ffn_down",
 }
-NO_MERGE = "\u0100 \u0100"  # the stand-in of byte 0, twice
+NO_MERGE = "\u0100 \u0100"  # byte 0, as GPT-2 spells it, twice
 
 
 def rename(name: str) -> str:
@@ -39,24 +39,24 @@ def rename(name: str) -> str:
 
 
 def write(path: Path, model: GPT, tokenizer: CharTokenizer, name: str, dtype: mx.Dtype = mx.float32) -> None:
-    """Write a GGUF file; `dtype`, float32 or float16, is that of the matrices (vectors and positions stay float32).
+    """Write a GGUF file. `dtype` is that of the matrices, float32 or float16; vectors and positions stay float32.
 
-    Raises UsageError for an erf model, a vocabulary that is not ASCII (its characters are several bytes, and would need
-    merges) and another dtype; GatsbyError where the `gguf` package is missing.
+    Raises UsageError for an erf model, for another dtype, and for a vocabulary that is not ASCII (a character of
+    several bytes would need merges). Raises GatsbyError if the `gguf` package is missing.
     """
     if model.config.gelu != "tanh":
-        raise UsageError("llama.cpp has GELU in its tanh form, and this model in its erf form", "Add --allow-drift")
-    if not tokenizer.alphabet.isascii():
         raise UsageError(
-            "A GGUF file holds an ASCII vocabulary here, and this one is not", "Try --to gpt2 or --to onnx"
+            "llama.cpp has only the tanh form of GELU, and this model uses the erf form", "Add --allow-drift"
         )
+    if not tokenizer.alphabet.isascii():
+        raise UsageError("A GGUF file needs an ASCII vocabulary, and this model's is not", "Try --to gpt2 or --to onnx")
     if dtype not in (mx.float32, mx.float16):
-        raise UsageError(f"A GGUF file is written in float32 or float16 here, not {dtype}", "Try --dtype float16")
+        raise UsageError(f"A GGUF file can be written in float32 or float16, not {dtype}", "Try --dtype float16")
     try:
         import gguf
     except ImportError as error:
-        cure = 'Install it with: pip install "gatsby-mlx[gguf]"'
-        raise GatsbyError(f"A GGUF file needs the gguf package ({error})", cure) from None
+        hint = "Install it from a checkout: pip install '.[gguf]'"
+        raise GatsbyError(f"A GGUF file needs the gguf package ({error})", hint) from None
     c = model.config
     writer = gguf.GGUFWriter(None, "gpt2")
     writer.add_name(name)
@@ -75,9 +75,9 @@ def write(path: Path, model: GPT, tokenizer: CharTokenizer, name: str, dtype: mx
     writer.add_eos_token_id(tokenizer.end_id)
     writer.add_bos_token_id(tokenizer.end_id)
     writer.add_add_bos_token(False)
-    for key, value in named_biases(model).items():
-        wide = value.ndim < 2 or key == "wpe.weight"
-        writer.add_tensor(rename(key), np.array(value if wide else value.astype(dtype)))
+    for key, value in with_biases(model).items():
+        in_float32 = value.ndim < 2 or key == "wpe.weight"
+        writer.add_tensor(rename(key), np.array(value if in_float32 else value.astype(dtype)))
     with files.output_errors(str(path)):
         writer.write_header_to_file(path)
         writer.write_kv_data_to_file()

@@ -1,7 +1,7 @@
-"""Our model as a GPT-2: the form that mlx-lm, transformers and llama.cpp run without any code of ours.
+"""Write a model as a GPT-2, which mlx-lm, transformers and llama.cpp run without this package.
 
-What differs from our own folder: GPT-2 always has biases (zeros stand for none), stores its four matrices [in, out],
-and knows GELU in its tanh form only. Names and keys as in transformers' GPT2Config and GPT2LMHeadModel.
+It differs from a native checkpoint: a GPT-2 always has biases (zeros if the model has none), stores its four matrices
+[in, out], and only has the tanh form of GELU. Names and keys are those of transformers' GPT2Config and GPT2LMHeadModel.
 """
 
 import json
@@ -16,28 +16,31 @@ from mlx.utils import tree_unflatten
 from gatsby_mlx import files
 from gatsby_mlx.config import changed
 from gatsby_mlx.errors import UsageError
+from gatsby_mlx.model import checkpoint
 from gatsby_mlx.model.gpt import GPT, LAYER_NORM_EPS
 from gatsby_mlx.tokenizer import CharTokenizer
 
 MATRICES = ("attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj")
-GROUP = 64  # weights that share a scale, mlx-lm's own default
+GROUP = 64  # weights that share a scale: the default of mlx-lm
 
 
 @dataclass(frozen=True)
-class Quantised:
-    """How the blocks' matrices are stored: `bits` 8 or 4 a weight, a scale and a bias for each GROUP of a row; those
-    and the embeddings in `dtype`."""
+class Quantized:
+    """How the blocks' matrices are stored: in `bits` (8 or 4) per weight, with a scale and a bias for each GROUP.
+
+    Scales, biases and everything else are stored in `dtype`.
+    """
 
     bits: int
     dtype: mx.Dtype = mx.float16
 
     def check(self, model: GPT) -> None:
-        """Raise UsageError for a model whose rows are no whole groups."""
+        """Raise UsageError for other bits, and for a model whose width is not a multiple of GROUP."""
         if self.bits not in (4, 8):
-            raise UsageError(f"Weights are quantised to 8 or 4 bits, not {self.bits}", "Try --quantize 8")
+            raise UsageError(f"Weights can be quantized to 8 or 4 bits, not {self.bits}", "Try --quantize 8")
         if model.config.n_embd % GROUP:
-            told = f"Weights are quantised in groups of {GROUP}, and this model is {model.config.n_embd} wide"
-            raise UsageError(told, "Leave --quantize out: the model is small as it is")
+            message = f"Weights are quantized in groups of {GROUP}, and this model is {model.config.n_embd} wide"
+            raise UsageError(message, "Leave --quantize out: the model is small anyway")
 
     def parts(self, weight: mx.array) -> dict[str, mx.array]:
         """Return a matrix [out, in] as mlx.nn.QuantizedLinear's weight, scales and biases."""
@@ -45,7 +48,7 @@ class Quantised:
         return {"weight": packed, "scales": scales, "biases": biases[0]}
 
     def applied(self, model: GPT) -> GPT:
-        """Return a model in float32 with the values that the stored ones stand for, to measure what is lost."""
+        """Return a float32 model with the values of the stored weights, to measure what quantizing changes."""
         self.check(model)
         arrays = {name: value.astype(self.dtype) for name, value in model.named().items()}
         for name in matrices(model):
@@ -62,7 +65,7 @@ def matrices(model: GPT) -> list[str]:
 
 
 def with_tanh(model: GPT) -> GPT:
-    """Return `model` with GELU in its tanh form and the same weights."""
+    """Return a model with the tanh form of GELU and the weights of `model`."""
     return _with_arrays(model, model.named(), gelu="tanh")
 
 
@@ -74,8 +77,8 @@ def _with_arrays(model: GPT, arrays: dict[str, mx.array], **changes: Any) -> GPT
     return other
 
 
-def named_biases(model: GPT) -> dict[str, mx.array]:
-    """Return the weights by our names (which are GPT-2's), matrices [out, in], with zeros for the biases it lacks."""
+def with_biases(model: GPT) -> dict[str, mx.array]:
+    """Return the weights by name, matrices [out, in], with zeros for biases that the model does not have."""
     arrays = model.named()
     for name, value in list(arrays.items()):
         if name.startswith(("h.", "ln_f")) and name.endswith(".weight"):
@@ -88,32 +91,34 @@ def write(
     model: GPT,
     tokenizer: CharTokenizer,
     dtype: mx.Dtype = mx.float32,
-    quantised: Quantised | None = None,
+    quantized: Quantized | None = None,
 ) -> None:
     """Write config.json, generation_config.json, model.safetensors and the tokenizer's files into `folder`.
 
-    Weights are stored in `dtype`, or as `quantised` says. A quantised folder is mlx-lm's alone: its names begin with
-    `model.`, as those of mlx-lm's own conversions do. Raises UsageError for an erf model (see `with_tanh`) and for one
-    that cannot be quantised.
+    Weights are stored in `dtype`, or as `quantized` says. Only mlx-lm can read a quantized folder: its names begin
+    with `model.`, like those that mlx-lm's conversions write. Raises UsageError for an erf model (see `with_tanh`) and
+    for one that cannot be quantized.
     """
     if model.config.gelu != "tanh":
-        raise UsageError("A GPT-2 has GELU in its tanh form, and this model in its erf form", "Add --allow-drift")
-    dtype = quantised.dtype if quantised else dtype
-    arrays = {name: value.astype(dtype) for name, value in named_biases(model).items()}
+        raise UsageError(
+            "A GPT-2 has only the tanh form of GELU, and this model uses the erf form", "Add --allow-drift"
+        )
+    dtype = quantized.dtype if quantized else dtype
+    arrays = {name: value.astype(dtype) for name, value in with_biases(model).items()}
     config = configuration(model, tokenizer, dtype)
-    if quantised:
-        quantised.check(model)
+    if quantized:
+        quantized.check(model)
         for name in matrices(model):
-            parts = quantised.parts(arrays.pop(f"{name}.weight"))
+            parts = quantized.parts(arrays.pop(f"{name}.weight"))
             arrays |= {f"{name}.{part}": value for part, value in parts.items()}
         arrays = {f"model.{name}": value for name, value in arrays.items()}
-        told = {"group_size": GROUP, "bits": quantised.bits, "mode": "affine"}
-        config |= {"quantization": told, "quantization_config": told}
+        quantization = {"group_size": GROUP, "bits": quantized.bits, "mode": "affine"}
+        config |= {"quantization": quantization, "quantization_config": quantization}
     else:
         for name in matrices(model):
             arrays[f"{name}.weight"] = mx.contiguous(arrays[f"{name}.weight"].T)
     with files.output_errors(str(folder)):
-        save_arrays(folder / "model.safetensors", arrays)
+        checkpoint.save_arrays(folder / "model.safetensors", arrays)
         _write_json(folder / "config.json", config)
         ends = {"eos_token_id": tokenizer.end_id, "pad_token_id": tokenizer.end_id}
         _write_json(folder / "generation_config.json", {**ends, "max_length": model.config.block_size})
@@ -128,16 +133,8 @@ def write(
         )
 
 
-def save_arrays(path: Path, arrays: dict[str, mx.array]) -> None:
-    """Write safetensors in MLX's convention (`format: mlx`). Raises OSError, for a full disk too."""
-    try:
-        mx.save_safetensors(str(path), arrays, metadata={"format": "mlx"})
-    except RuntimeError as error:
-        raise OSError(28 if "write" in str(error).lower() else 5, str(error)) from None
-
-
 def configuration(model: GPT, tokenizer: CharTokenizer, dtype: mx.Dtype) -> dict[str, Any]:
-    """Return config.json of the GPT-2 form. The end token is `[`: it opens the next document's control line."""
+    """Return the config.json of a GPT-2. The end token is `[`, with which the next document's control line begins."""
     c = model.config
     return {
         "architectures": ["GPT2LMHeadModel"],
@@ -168,8 +165,11 @@ def _write_json(path: Path, content: dict[str, Any]) -> None:
 
 @dataclass(frozen=True)
 class Drift:
-    """How two models differ on `n_chars` characters of the first one's own greedy text: the largest difference of two
-    logits, the mean Kullback-Leibler divergence in nats a character, and the share of characters they agree on."""
+    """How two models differ on `n_chars` characters of the first one's greedy text.
+
+    `logits` is the largest difference of two logits, `divergence` the mean Kullback-Leibler divergence in nats per
+    character, `agreement` the share (0 to 1) of characters for which both have the same best guess.
+    """
 
     logits: float
     divergence: float
@@ -177,19 +177,21 @@ class Drift:
     n_chars: int
 
     def line(self) -> str:
+        """Return the figures in words."""
         return (
-            f"logits differ by {self.logits:.1e} at most, distributions by {self.divergence:.1e} nats a character, and "
-            f"{100 * self.agreement:.2f}% of the greedy characters agree, over {self.n_chars:,} characters"
+            f"logits differ by at most {self.logits:.1e}, distributions by {self.divergence:.1e} nats per character, "
+            f"and {100 * self.agreement:.2f}% of the greedy characters agree, over {self.n_chars:,} characters"
         )
 
 
 def drift(model: GPT, other: GPT, tokenizer: CharTokenizer, primes: list[str]) -> Drift:
-    """Compare two models of one vocabulary on what the first one tells greedily after each of `primes`."""
-    from gatsby_mlx.model.decode import Job, Sampling, decode
+    """Compare two models of one vocabulary on the stories that the first one tells greedily after each of `primes`."""
+    from gatsby_mlx.model.decode import decode
+    from gatsby_mlx.story.sampling import Job, Sampling
 
-    told = decode(model, tokenizer, [Job(p, seed=0) for p in primes], Sampling(temp=0), max_chars=400)
+    stories = decode(model, tokenizer, [Job(p, seed=0) for p in primes], Sampling(temp=0), max_chars=400)
     largest, divergence, agreed, n = 0.0, 0.0, 0, 0
-    for story in told:
+    for story in stories:
         ids = tokenizer.encode((story.job.prime + story.text)[: model.config.block_size])
         one, two = (np.array(m(mx.array([ids])))[0].astype(np.float64) for m in (model, other))
         largest = max(largest, float(np.abs(one - two).max()))

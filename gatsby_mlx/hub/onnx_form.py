@@ -1,12 +1,12 @@
-"""Our model as an ONNX graph, for onnxruntime in a browser or anywhere else: one step of decoding with its cache.
+"""Write a model as an ONNX graph, for onnxruntime in a browser or elsewhere: one step of decoding with its cache.
 
     inputs   input_ids  int64   [B, T]                 the new characters
              past       float32 [L, 2, B, H, P, D]     keys and values of the P characters before; P is 0 at first
     outputs  logits     float32 [B, T, V]              after each new character
              present    float32 [L, 2, B, H, P + T, D] the next step's `past`
 
-P + T may not exceed the context. The graph is built node by node from the weights, without PyTorch; operators as in
-ONNX's own list, opset 20 (the first with Gelu).
+P + T must not exceed the context. The graph is built node by node from the weights, without PyTorch. The operators are
+those of ONNX opset 20, the first with Gelu.
 """
 
 import json
@@ -25,7 +25,7 @@ IR_VERSION = 10  # what onnxruntime 1.18 and its browser build read
 
 
 class _Graph:
-    """Nodes and constants in order; every method adds a node and returns the name of its output."""
+    """Nodes and constants in order. Each method adds one and returns the name of its output."""
 
     def __init__(self, helper: Any, numpy_helper: Any):
         self.helper, self.numpy_helper = helper, numpy_helper
@@ -51,12 +51,12 @@ class _Graph:
 
 
 def build(model: GPT) -> Any:
-    """Return the graph as an onnx.ModelProto, checked. Raises GatsbyError where the `onnx` package is missing."""
+    """Return the checked graph as an onnx.ModelProto. Raises GatsbyError if the `onnx` package is missing."""
     try:
         from onnx import TensorProto, checker, helper, numpy_helper
     except ImportError as error:
-        cure = 'Install it with: pip install "gatsby-mlx[onnx]"'
-        raise GatsbyError(f"An ONNX file needs the onnx package ({error})", cure) from None
+        hint = "Install it from a checkout: pip install '.[onnx]'"
+        raise GatsbyError(f"An ONNX file needs the onnx package ({error})", hint) from None
     c = model.config
     g = _Graph(helper, numpy_helper)
     w = {name: g.constant(name, np.array(value)) for name, value in model.named().items()}
@@ -66,8 +66,8 @@ def build(model: GPT) -> Any:
     layers = g.split("past", c.n_layer, axis=0) if c.n_layer > 1 else ["past"]
     present = []
     for layer, past in enumerate(layers):
-        x, kept = _block(g, w, f"h.{layer}", x, past, visible, model)
-        present.append(kept)
+        x, cache = _block(g, w, f"h.{layer}", x, past, visible, model)
+        present.append(cache)
     x = _norm(g, w, "ln_f", x)
     g.add("MatMul", x, g.add("Transpose", w["wte.weight"], perm=[1, 0]), output="logits")
     g.add("Concat", *present, output="present", axis=0)
@@ -114,7 +114,7 @@ def _positions(g: _Graph, w: dict[str, str], length: str, past: str) -> str:
 
 
 def _mask(g: _Graph, length: str, past: str) -> str:
-    """Return what is added to scores [T, P + T]: 0 where a key is not after its query, else a large negative number."""
+    """Return what is added to scores [T, P + T]: 0, or a large negative number for a key after its query."""
     total = g.add("Add", past, length)
     keys = g.add("Unsqueeze", _range(g, g.ints(0), total), g.ints(0))
     queries = g.add("Unsqueeze", _range(g, past, total), g.ints(1))
@@ -141,8 +141,8 @@ def _block(g: _Graph, w: dict[str, str], h: str, x: str, past: str, visible: str
     heads = g.add("Transpose", heads, perm=[2, 0, 3, 1, 4])  # [3, B, H, T, D]
     q, k, v = (g.add("Squeeze", part, g.ints(0)) for part in g.split(heads, 3, axis=0))
     new = g.add("Concat", *(g.add("Unsqueeze", part, g.ints(0, 1)) for part in (k, v)), axis=1)
-    kept = g.add("Concat", past, new, axis=4)
-    keys, values = (g.add("Squeeze", part, g.ints(0, 1)) for part in g.split(kept, 2, axis=1))
+    cache = g.add("Concat", past, new, axis=4)
+    keys, values = (g.add("Squeeze", part, g.ints(0, 1)) for part in g.split(cache, 2, axis=1))
     scale = g.constant("scale", np.array(D**-0.5, np.float32))
     scores = g.add("MatMul", g.add("Mul", q, scale), g.add("Transpose", keys, perm=[0, 1, 3, 2]))
     weights = g.add("Softmax", g.add("Add", scores, visible), axis=-1)
@@ -151,11 +151,11 @@ def _block(g: _Graph, w: dict[str, str], h: str, x: str, past: str, visible: str
     x = g.add("Add", x, y)
     hidden = _linear(g, w, f"{h}.mlp.c_fc", _norm(g, w, f"{h}.ln_2", x))
     hidden = g.add("Gelu", hidden, approximate="tanh" if c.gelu == "tanh" else "none")
-    return g.add("Add", x, _linear(g, w, f"{h}.mlp.c_proj", hidden)), kept
+    return g.add("Add", x, _linear(g, w, f"{h}.mlp.c_proj", hidden)), cache
 
 
 def write(folder: Path, model: GPT, tokenizer: CharTokenizer) -> None:
-    """Write model.onnx, tokenizer.json, and vocab.json (the characters in id order, for a page) into `folder`."""
+    """Write model.onnx, tokenizer.json, and vocab.json (the characters in id order, for web pages) into `folder`."""
     data = build(model).SerializeToString()
     vocabulary = {"characters": list(tokenizer.alphabet), "end_id": tokenizer.end_id}
     vocabulary["block_size"] = model.config.block_size

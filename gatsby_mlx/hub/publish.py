@@ -1,8 +1,8 @@
-"""Put a model or a corpus on the hub: the folder that will be there is made first, whole, and then uploaded at once.
+"""Publish a model or a corpus on the hub: put its files into a folder, then upload that folder in one commit.
 
-A model repository holds our own folder (config.json, model.safetensors, tokenizer.json, card), and its GPT-2 form in
-`gpt2/` where there is an exact one. A dataset repository holds raw.txt, manifest.json, and `data/*.jsonl` by topic.
-Nothing of a run's state is ever uploaded: neither optimizer.safetensors nor state.json.
+A model repository has the native checkpoint (config.json, model.safetensors, tokenizer.json, card), and in `gpt2/` the
+same model as a GPT-2, if that is exact. A dataset repository has raw.txt, manifest.json, and `data/*.jsonl`, split by
+topic. A run's state (optimizer.safetensors and state.json) is never uploaded.
 """
 
 import json
@@ -11,21 +11,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gatsby_mlx.corpus.document import Document
 from gatsby_mlx.corpus.load import Corpus
 from gatsby_mlx.corpus.load import load as load_corpus
 from gatsby_mlx.errors import CheckpointError, TrainingError
 from gatsby_mlx.hub import card, gpt2
 from gatsby_mlx.hub.remote import Repo, hub_errors, quiet
 from gatsby_mlx.model import checkpoint
-from gatsby_mlx.training.rows import split_by_topic
+from gatsby_mlx.story.document import Document
+from gatsby_mlx.training.sequences import split_by_topic
 
-SPLIT = (0.1, 1925)  # the share held out and the seed, as training takes them
+SPLIT = (0.1, 1925)  # the validation share and the seed, the same as in training
 
 
 @dataclass(frozen=True)
 class Existing:
-    """What the hub has under a name: `private` says who can see it."""
+    """A repository that the hub already has; `private` says whether only its owner can see it."""
 
     private: bool
 
@@ -38,35 +38,35 @@ def kind_of(folder: Path) -> str:
     return "model"
 
 
-def gather(folder: Path, repo: Repo, into: Path, licence: str) -> list[Path]:
-    """Put the files of `repo` into the folder `into` and return their names, relative to it.
+def gather(folder: Path, repo: Repo, into: Path, license_id: str) -> list[Path]:
+    """Put the files of `repo` into the folder `into`; return their paths, relative to it.
 
-    Raises CheckpointError or CorpusError for a folder that is not sound, and OSError.
+    Raises CheckpointError or CorpusError for a damaged folder, and OSError.
     """
     if repo.kind == "dataset":
-        _gather_corpus(load_corpus(folder), repo, into, licence)
+        _gather_corpus(load_corpus(folder), repo, into, license_id)
     else:
-        _gather_model(folder, repo, into, licence)
+        _gather_model(folder, repo, into, license_id)
     return sorted(path.relative_to(into) for path in into.rglob("*") if path.is_file())
 
 
-def _gather_model(folder: Path, repo: Repo, into: Path, licence: str) -> None:
+def _gather_model(folder: Path, repo: Repo, into: Path, license_id: str) -> None:
     ready = checkpoint.load(folder)
     for name in ("config.json", checkpoint.WEIGHTS, "tokenizer.json", "evaluation.json"):
         if (ready.path / name).is_file():
             shutil.copyfile(ready.path / name, into / name)
-    note = "In `gpt2/` the same weights as a GPT-2, for mlx_lm.generate and transformers."
+    note = "`gpt2/` has the same weights as a GPT-2, for mlx_lm.generate and transformers."
     if ready.model.config.gelu == "tanh":
         (into / "gpt2").mkdir()
         gpt2.write(into / "gpt2", ready.model, ready.tokenizer)
     else:
-        note = "There is no GPT-2 form beside it: its GELU is the erf form, which a GPT-2 has not."
+        note = "There is no GPT-2 form beside it: its GELU is the erf form, which a GPT-2 does not have."
     own = card.own_card(ready.path)
-    text = own or card.model_card(ready, "native", repo.name, [note], licence, str(repo))
+    text = own or card.model_card(ready, "native", repo.name, [note], license_id, str(repo))
     (into / card.NAME).write_text(text, "utf-8")
 
 
-def _gather_corpus(corpus: Corpus, repo: Repo, into: Path, licence: str) -> None:
+def _gather_corpus(corpus: Corpus, repo: Repo, into: Path, license_id: str) -> None:
     raw = corpus.path
     if raw is None:
         raise CheckpointError("A corpus without a file cannot be published", "Write one with: gatsby write --out DIR")
@@ -78,12 +78,12 @@ def _gather_corpus(corpus: Corpus, repo: Repo, into: Path, licence: str) -> None
     for name, documents in splits(corpus).items():
         (into / "data" / f"{name}.jsonl").write_text("".join(map(_line, documents)), "utf-8")
         counts[name] = len(documents)
-    text = card.own_card(raw.parent) or card.corpus_card(corpus, repo.id, counts, licence)
+    text = card.own_card(raw.parent) or card.corpus_card(corpus, repo.id, counts, license_id)
     (into / card.NAME).write_text(text, "utf-8")
 
 
 def splits(corpus: Corpus) -> dict[str, Sequence[Document]]:
-    """Return the documents by side, split by topic as training splits them; all to learn from if they are too few."""
+    """Return the documents of each split, by topic as in training. A corpus too small for that is all "train"."""
     try:
         train, validation = split_by_topic(corpus.documents, *SPLIT)
     except TrainingError:
@@ -98,7 +98,7 @@ def _line(document: Document) -> str:
 
 
 def find(repo: Repo) -> Existing | None:
-    """Return what the hub has under this name, as far as the token sees, or None. Raises HubError."""
+    """Return the repository on the hub, or None if there is none that the token may see. Raises HubError."""
     from huggingface_hub import HfApi
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
@@ -113,7 +113,7 @@ def find(repo: Repo) -> Existing | None:
 
 
 def upload(folder: Path, repo: Repo, private: bool, progress: bool = False) -> str:
-    """Create `repo` if it is not there, upload `folder` in one commit, and return the commit. Raises HubError."""
+    """Create `repo` if necessary, upload `folder` in one commit, and return the commit. Raises HubError."""
     from huggingface_hub import HfApi
 
     with hub_errors(repo), quiet(progress):

@@ -1,8 +1,8 @@
-"""Bring a model or a corpus from the hub: through its cache, then checked, then put in place as a whole.
+"""Pull a model or a corpus from the hub: download it to the hub's cache, check it, then put it into a folder.
 
-Only the files named here are fetched, whatever else a repository holds. Within one pull, a connection that breaks is
-taken up after the last 10 MiB that were whole; between two, whole files are kept in the cache, and the rest begins
-again: huggingface_hub keeps no part of a file since it names its temporary files by process.
+Only the files named here are downloaded, whatever else a repository has. Within one pull, a broken connection resumes
+after the last complete 10 MiB. Between two pulls, complete files stay in the cache and others start again, since
+huggingface_hub names its temporary files by process.
 """
 
 import json
@@ -13,47 +13,48 @@ from pathlib import Path
 from gatsby_mlx import files
 from gatsby_mlx.corpus import load as corpus
 from gatsby_mlx.errors import CheckpointError, GatsbyError, HubError, OutputError
+from gatsby_mlx.files import check_free
 from gatsby_mlx.hub import nanogpt, vocabulary
-from gatsby_mlx.hub.place import check_free
-from gatsby_mlx.hub.remote import Repo, hub_errors, quiet
+from gatsby_mlx.hub.remote import REQUIRED, Repo, check_pinned, hub_errors, quiet
 from gatsby_mlx.model import checkpoint
 
-MODEL = ("config.json", "model.safetensors", "tokenizer.json")
-CORPUS = ("raw.txt", "manifest.json")
-TOLD = ("README.md", "evaluation.json")
-SEED = "ckpt.pt"
+EXTRA = ("README.md", "evaluation.json")
+MODEL = REQUIRED["model"] + EXTRA
+CORPUS = REQUIRED["dataset"] + ("manifest.json", *EXTRA)
+NANOGPT = "ckpt.pt"
 VOCABULARIES = ("vocab.json", "meta.pkl", "raw.txt")
-SOURCE = "source.json"  # where a pulled folder comes from
+SOURCE = "source.json"  # the repository and commit of a pulled folder
 
 
 def pull(repo: Repo, out: Path, text: Path | None = None, progress: bool = False) -> str:
-    """Bring `repo` into the folder `out` and return the commit that it was at.
+    """Put `repo` into the folder `out`; return its commit.
 
-    A model of ours is checked by loading it, a corpus by reading it; a nanoGPT checkpoint (`ckpt.pt`) is imported, its
-    characters from a vocab.json, meta.pkl or raw.txt beside it, or from `text`. `out` is free or holds an earlier pull
-    of the same repository, which is replaced. Raises HubError, OutputError, CheckpointError and CorpusError.
+    A native model is checked by loading it, a corpus by reading it. A nanoGPT checkpoint (`ckpt.pt`) is imported; its
+    characters come from a vocab.json, meta.pkl or raw.txt beside it, or from the corpus `text`. `out` is free or has an
+    earlier pull of the same repository, which is replaced. Raises HubError, OutputError, CheckpointError and
+    CorpusError.
     """
     if source(out).get("repository") != str(repo):
         check_free(out)
     fetch = _fetcher(repo, progress)
     if repo.kind == "dataset":
-        folder = fetch(*CORPUS, *TOLD)
+        folder = fetch(*CORPUS)
         _need(folder / "raw.txt", repo, "no raw.txt")
-        _place(out, repo, folder, lambda staged: _copy(folder, staged, CORPUS + TOLD), corpus.load)
+        _install(out, repo, folder, lambda staged: _copy(folder, staged, CORPUS), corpus.load)
         return folder.name
     folder = fetch("config.json")
-    if _is_ours(folder / "config.json"):
-        folder = fetch(*MODEL, *TOLD)
-        _place(out, repo, folder, lambda staged: _copy(folder, staged, MODEL + TOLD), checkpoint.load)
+    if _is_native(folder / "config.json"):
+        folder = fetch(*MODEL)
+        _install(out, repo, folder, lambda staged: _copy(folder, staged, MODEL), checkpoint.load)
         return folder.name
-    folder = fetch(SEED, *VOCABULARIES)
-    _need(folder / SEED, repo, "neither our config.json nor a ckpt.pt")
-    _place(out, repo, folder, lambda staged: _import(folder, staged, text), checkpoint.load)
+    folder = fetch(NANOGPT, *VOCABULARIES)
+    _need(folder / NANOGPT, repo, "neither a config.json of gatsby's nor a ckpt.pt")
+    _install(out, repo, folder, lambda staged: _import(folder, staged, text), checkpoint.load)
     return folder.name
 
 
 def source(folder: Path) -> dict[str, str]:
-    """Return where a folder was pulled from (`repository`, `commit`), or nothing if it was not."""
+    """Return the `repository` and `commit` that a folder was pulled from, or {} if it was not pulled."""
     try:
         content = json.loads((folder / SOURCE).read_text("utf-8"))
     except (OSError, ValueError):
@@ -62,9 +63,9 @@ def source(folder: Path) -> dict[str, str]:
 
 
 def _fetcher(repo: Repo, progress: bool) -> Callable[..., Path]:
-    """Return a function that fetches files by name and returns the folder of the cache that holds them.
+    """Return a function that downloads files by name and returns the cache folder that has them.
 
-    The first call finds out which commit the revision means; every later one asks for that commit.
+    The first call resolves the revision to a commit; later calls ask for that commit.
     """
     from huggingface_hub import snapshot_download
 
@@ -73,20 +74,22 @@ def _fetcher(repo: Repo, progress: bool) -> Callable[..., Path]:
     def fetch(*names: str) -> Path:
         nonlocal commit
         with hub_errors(repo), quiet(progress):
-            found = Path(snapshot_download(repo.id, repo_type=repo.kind, revision=commit, allow_patterns=list(names)))
-        commit = found.name
-        return found
+            if commit == repo.revision:
+                check_pinned(repo)
+            folder = Path(snapshot_download(repo.id, repo_type=repo.kind, revision=commit, allow_patterns=list(names)))
+        commit = folder.name
+        return folder
 
     return fetch
 
 
 def _need(path: Path, repo: Repo, what: str) -> None:
     if not path.is_file():
-        cure = "Pull a repository that gatsby publish made, or a nanoGPT checkpoint"
-        raise HubError(f"{repo} is not one that this can use: it has {what}", cure)
+        hint = "Pull a repository that gatsby publish made, or a nanoGPT checkpoint"
+        raise HubError(f"{repo} cannot be used: it has {what}", hint)
 
 
-def _is_ours(config: Path) -> bool:
+def _is_native(config: Path) -> bool:
     try:
         return str(json.loads(config.read_text("utf-8"))["format"]).startswith("gatsby-mlx/")
     except (OSError, ValueError, KeyError, TypeError):
@@ -100,36 +103,38 @@ def _copy(folder: Path, staged: Path, names: tuple[str, ...]) -> None:
 
 
 def _import(folder: Path, staged: Path, text: Path | None) -> None:
-    """Write a nanoGPT checkpoint in our form."""
+    """Write a nanoGPT checkpoint as a native one."""
     if text is not None:
         alphabet = vocabulary.from_corpus(text)
     else:
         beside = [folder / name for name in VOCABULARIES if (folder / name).is_file()]
         if not beside:
-            raise HubError(f"The repository has {SEED} and no list of its characters", vocabulary.CURE)
+            raise HubError(f"The repository has {NANOGPT}, and no list of its characters", vocabulary.HINT)
         alphabet = vocabulary.from_corpus(beside[0]) if beside[0].suffix == ".txt" else vocabulary.from_file(beside[0])
     try:
-        found = nanogpt.load(folder / SEED, alphabet)
-    except CheckpointError as error:  # where the cache keeps it helps nobody
-        raise CheckpointError(str(error).replace(f"{folder}/", ""), error.cure) from None
-    checkpoint.write(staged, found.model, found.tokenizer, found.info)
+        imported = nanogpt.load(folder / NANOGPT, alphabet)
+    except CheckpointError as error:  # the path in the cache helps nobody
+        raise CheckpointError(str(error).replace(f"{folder}/", ""), error.hint) from None
+    checkpoint.write(staged, imported.model, imported.tokenizer, imported.info)
 
 
-def _place(out: Path, repo: Repo, cached: Path, fill: Callable[[Path], None], check: Callable[[Path], object]) -> None:
-    """Fill a folder beside `out`, check it, and put it in `out`'s place; nothing is left of one that fails."""
+def _install(
+    out: Path, repo: Repo, cached: Path, fill: Callable[[Path], None], check: Callable[[Path], object]
+) -> None:
+    """Fill a folder beside `out`, check it, and move it to `out`. If that fails, nothing is left of it."""
     staged = files.staging_folder(out)
     try:
         with files.output_errors(str(out)):
             fill(staged)
-            told = {"repository": str(repo), "commit": cached.name}
-            (staged / SOURCE).write_text(json.dumps(told, indent=1) + "\n", "utf-8")
+            origin = {"repository": str(repo), "commit": cached.name}
+            (staged / SOURCE).write_text(json.dumps(origin, indent=1) + "\n", "utf-8")
         try:
             check(staged)
         except OutputError:
             raise
         except GatsbyError as error:
-            told = str(error).replace(str(staged), str(repo))
-            raise type(error)(told, f"Its owner has to publish {repo} anew") from None
+            message = str(error).replace(str(staged), str(repo))
+            raise type(error)(message, f"Its owner must publish {repo} again") from None
         files.publish_folder(staged, out)
     except BaseException:
         shutil.rmtree(staged, ignore_errors=True)

@@ -1,13 +1,13 @@
-"""A PyTorch checkpoint without PyTorch: an interpreter of the pickle language that can build tensors and nothing else.
+"""Read a PyTorch checkpoint without PyTorch: an interpreter of the pickle language that builds only plain values.
 
-    with open_checkpoint(Path("ckpt.pt")) as found:
-        found.content["model"]["transformer.wte.weight"].shape, found.numpy(found.content["iter_num"])
+    with open_checkpoint(Path("ckpt.pt")) as opened:
+        opened.content["model"]["transformer.wte.weight"].shape, opened.numpy(opened.content["iter_num"])
 
-Pickle is a program for a stack machine, and Python's own machine can be told to import and call anything. This one
-knows no import and no call: GLOBAL pushes one of a few names below, or is refused; REDUCE knows what two of them mean;
-BUILD, which would set attributes, is passed over on a dictionary and refused on all else. Opcodes that `torch.save` and
-`pickle.dump` do not emit for plain values are refused. Values are dictionaries with plain keys, lists, tuples, strings,
-numbers, None and tensors, and a tensor is a description whose bytes are read when they are asked for.
+A pickle is a program for a stack machine, and Python's machine imports and calls whatever the program says. This one
+imports and calls nothing. GLOBAL pushes one of the few names below, or is refused. REDUCE handles two of these names.
+BUILD, which would set attributes, does nothing on a dictionary and is refused on anything else. Opcodes that
+`torch.save` and `pickle.dump` do not emit for plain values are refused. The values are dictionaries with plain keys,
+lists, tuples, strings, numbers, None and tensors. A tensor is a description; its bytes are read on request.
 """
 
 import pickletools
@@ -24,11 +24,11 @@ import numpy as np
 from gatsby_mlx.errors import CheckpointError
 from gatsby_mlx.hub.archive import Archive, open_archive
 
-CURE = "Use a checkpoint that holds plain values and tensors, as nanoGPT's train.py saves it"
-MAX_PICKLE_BYTES = 1 << 19  # tensors' bytes are stored apart: GPT-2's largest, with its optimiser, needs 300 kB
+HINT = "Use a checkpoint of plain values and tensors, as nanoGPT's train.py saves it"
+MAX_PICKLE_BYTES = 1 << 19  # without the tensors' bytes: the largest GPT-2, with its optimizer, needs 300 kB
 MAX_DIMENSIONS = 8
 
-# The storage classes by the name that a pickle calls them, and how their bytes are read (little endian).
+# The storage classes by their names in a pickle, and how their bytes are read (little endian).
 STORAGES = {
     "FloatStorage": "<f4",
     "DoubleStorage": "<f8",
@@ -50,14 +50,14 @@ GLOBALS = {
 
 @dataclass(frozen=True)
 class Name:
-    """What GLOBAL leaves on the stack: a name, and no more."""
+    """What GLOBAL leaves on the stack: only a name."""
 
     text: str
 
 
 @dataclass(frozen=True)
 class Storage:
-    """An entry of the archive: `key` names it, `dtype` as in STORAGES, `size` in elements."""
+    """An entry of the archive, named by `key`; `dtype` is a value of STORAGES, `size` counts elements."""
 
     key: str
     dtype: str
@@ -66,7 +66,7 @@ class Storage:
 
 @dataclass(frozen=True)
 class Tensor:
-    """A view of a storage: `offset` and `strides` in elements, every element inside the storage."""
+    """A view of a storage, with `offset` and `strides` in elements. Every element is inside the storage."""
 
     storage: Storage
     offset: int
@@ -75,7 +75,7 @@ class Tensor:
 
 
 class RefusedError(ValueError):
-    """Something in a pickle that is not built; the message completes "it ..."."""
+    """A pickle has something that is not allowed. The message completes "its pickle ..."."""
 
 
 def _plain_int(value: Any) -> bool:
@@ -89,36 +89,36 @@ def _is_sizes(value: Any) -> bool:
 def storage(parts: Any) -> Storage:
     """Return the storage that BINPERSID describes: ("storage", class, key, device, elements). Raises RefusedError."""
     if not isinstance(parts, tuple) or len(parts) != 5 or parts[0] != "storage" or not isinstance(parts[1], Name):
-        raise RefusedError("refers to something that is no storage")
+        raise RefusedError("refers to something that is not a storage")
     kind = parts[1].text.removeprefix("torch ")
     if kind not in STORAGES or not isinstance(parts[2], str) or not _plain_int(parts[4]) or parts[4] < 0:
-        raise RefusedError("holds a storage of no kind, name or size")
+        raise RefusedError("has a storage without a known kind, name or size")
     return Storage(parts[2], STORAGES[kind], parts[4])
 
 
 def tensor(args: tuple) -> Tensor:
-    """Return the tensor of `_rebuild_tensor_v2`'s arguments: storage, offset, shape, strides, and what is not used.
+    """Return the tensor of `_rebuild_tensor_v2`'s arguments: storage, offset, shape, strides, and some that are unused.
 
-    A tensor larger than its storage (an expanded one) is refused: a few bytes could stand for any number of elements.
-    Raises RefusedError.
+    A tensor that is larger than its storage (an expanded one) is refused, since a few bytes could describe any number
+    of elements. Raises RefusedError.
     """
     if not 6 <= len(args) <= 7 or not isinstance(args[0], Storage) or not _plain_int(args[1]):
-        raise RefusedError("builds a tensor from something else than a storage")
-    held, offset, shape, strides = args[:4]
+        raise RefusedError("builds a tensor from something that is not a storage")
+    stored, offset, shape, strides = args[:4]
     if not _is_sizes(shape) or not _is_sizes(strides) or len(shape) != len(strides):
-        raise RefusedError("holds a tensor whose shape and strides do not fit")
+        raise RefusedError("has a tensor whose shape and strides do not match")
     if min([offset, *shape, *strides]) < 0:
-        raise RefusedError("holds a tensor with a negative offset, size or stride")
+        raise RefusedError("has a tensor with a negative offset, size or stride")
     size = 1
     for n in shape:
         size *= n
     last = offset + sum((n - 1) * stride for n, stride in zip(shape, strides, strict=True))
-    if max(size, *shape, 0) > held.size or (size and last >= held.size):
-        raise RefusedError("holds a tensor that reaches outside its storage")
-    return Tensor(held, offset, tuple(shape), tuple(strides))
+    if max(size, *shape, 0) > stored.size or (size and last >= stored.size):
+        raise RefusedError("has a tensor that reaches outside its storage")
+    return Tensor(stored, offset, tuple(shape), tuple(strides))
 
 
-MARK = Name("(")  # a place on the stack, no value: compared by identity
+MARK = Name("(")  # a mark on the stack, not a value; it is compared by identity
 LITERALS = {
     "NONE": None,
     "NEWTRUE": True,
@@ -149,7 +149,7 @@ class Machine:
             elif name not in IGNORED:
                 step = STEPS.get(name)
                 if step is None:
-                    raise RefusedError(f"uses {name}, which no plain value needs")
+                    raise RefusedError(f"uses {name}, which plain values do not need")
                 step(self, argument)
         raise RefusedError("has no end")
 
@@ -160,7 +160,7 @@ class Machine:
 
     def top(self, kind: type) -> Any:
         if not self.stack or not isinstance(self.stack[-1], kind):
-            raise RefusedError("changes something that is no list or dictionary of its own")
+            raise RefusedError("changes something that is not a list or dictionary it made")
         return self.stack[-1]
 
     def pop_to_mark(self) -> list[Any]:
@@ -183,20 +183,20 @@ class Machine:
 
     def name(self, text: str) -> None:
         if text not in GLOBALS:
-            raise RefusedError(f"names {text[:60]!r}, which is nothing that a tensor needs")
+            raise RefusedError(f"names {text[:60]!r}, which tensors do not need")
         self.stack.append(Name(text))
 
     def reduce(self) -> None:
-        args, made = self.pop(tuple), self.pop(Name)
-        if made.text == "collections OrderedDict" and not args:
+        args, called = self.pop(tuple), self.pop(Name)
+        if called.text == "collections OrderedDict" and not args:
             self.stack.append({})
-        elif made.text == "torch._utils _rebuild_tensor_v2":
+        elif called.text == "torch._utils _rebuild_tensor_v2":
             self.stack.append(tensor(args))
         else:
-            raise RefusedError(f"calls {made.text!r}")
+            raise RefusedError(f"calls {called.text!r}")
 
     def build(self) -> None:
-        """Drop the state of a dictionary: a state dict carries the versions of its modules there."""
+        """Drop the state of a dictionary; a state dict has the versions of its modules there."""
         self.pop(dict)
         self.top(dict)
 
@@ -205,8 +205,8 @@ class Machine:
         if len(items) % 2:
             raise RefusedError("sets a key without a value")
         for key, value in zip(items[::2], items[1::2], strict=True):
-            if not isinstance(key, str | int):  # the hash of a tuple can take for ever
-                raise RefusedError("holds a dictionary with a key that is neither text nor number")
+            if not isinstance(key, str | int):  # hashing a tuple can take forever
+                raise RefusedError("has a dictionary with a key that is neither text nor number")
             target[key] = value
 
 
@@ -240,55 +240,57 @@ STEPS: dict[str, Callable[[Machine, Any], Any]] = {
 def loads(data: bytes, where: str) -> Any:
     """Return the value of a pickle of up to MAX_PICKLE_BYTES bytes.
 
-    Raises CheckpointError, saying `where`, for a damaged pickle and for one that holds more than values and tensors.
+    Raises CheckpointError, naming `where`, for a damaged pickle and for one with anything but plain values and tensors.
     """
     if len(data) > MAX_PICKLE_BYTES:
-        raise CheckpointError(f"{where} has a pickle of {len(data):,} bytes, and {MAX_PICKLE_BYTES:,} are read", CURE)
+        raise CheckpointError(f"{where} has a pickle of {len(data):,} bytes, more than {MAX_PICKLE_BYTES:,}", HINT)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("error", DeprecationWarning)  # genops of a name with a bad escape: damage as well
+            warnings.simplefilter(
+                "error", DeprecationWarning
+            )  # genops warns of a name with a bad escape, which is damage too
             return Machine().run(data)
     except RefusedError as error:
-        raise CheckpointError(f"{where} is refused: its pickle {error}", CURE) from None
-    # What genops raises for torn bytes.
+        raise CheckpointError(f"{where} is refused: its pickle {error}", HINT) from None
+    # genops raises these for damaged bytes.
     except (ValueError, UnicodeError, struct.error, OverflowError, DeprecationWarning) as error:
-        raise CheckpointError(f"{where} is damaged: its pickle cannot be read ({str(error)[:80]})", CURE) from None
+        raise CheckpointError(f"{where} is damaged: its pickle cannot be read ({str(error)[:80]})", HINT) from None
 
 
 @dataclass(frozen=True)
 class TorchCheckpoint:
-    """An open checkpoint: `content` is its value, whose tensors `numpy` reads while the file is open."""
+    """An open checkpoint. `content` is its value; `numpy` reads its tensors while the file is open."""
 
     content: Any
     archive: Archive
 
     def numpy(self, value: Any) -> Any:
-        """Return a tensor as a contiguous array of its shape (bfloat16 as float32); any other value as it is.
+        """Return a tensor as a contiguous array of its shape (bfloat16 as float32), and any other value unchanged.
 
-        Raises CheckpointError where the storage's entry is missing, damaged or of another size.
+        Raises CheckpointError if the storage's entry is missing, damaged or of another size.
         """
         if not isinstance(value, Tensor):
             return value
-        held = value.storage
-        wide = held.dtype == "bfloat16"
-        dtype = np.dtype("<u2" if wide else held.dtype)
-        data = self.archive.read(f"data/{held.key}")
-        if len(data) != held.size * dtype.itemsize:
-            told = f"its storage {held.key[:20]!r} has {len(data):,} bytes, not {held.size:,} x {dtype.itemsize}"
-            raise CheckpointError(f"{self.archive.path} is damaged: {told}", CURE)
+        stored = value.storage
+        bfloat16 = stored.dtype == "bfloat16"
+        dtype = np.dtype("<u2" if bfloat16 else stored.dtype)
+        data = self.archive.read(f"data/{stored.key}")
+        if len(data) != stored.size * dtype.itemsize:
+            fault = f"its storage {stored.key[:20]!r} has {len(data):,} bytes, not {stored.size:,} x {dtype.itemsize}"
+            raise CheckpointError(f"{self.archive.path} is damaged: {fault}", HINT)
         flat = np.frombuffer(data, dtype)
         if not flat.size or 0 in value.shape:
-            return np.zeros(value.shape, np.float32 if wide else dtype)
+            return np.zeros(value.shape, np.float32 if bfloat16 else dtype)
         strides = [stride * dtype.itemsize for stride in value.strides]
         view = np.lib.stride_tricks.as_strided(flat[value.offset :], value.shape, strides, writeable=False)
-        if wide:
+        if bfloat16:
             return np.array((view.astype(np.uint32) << 16).view(np.float32), order="C")
         return np.array(view, dtype.newbyteorder("="), order="C")
 
 
 @contextmanager
 def open_checkpoint(path: Path) -> Iterator[TorchCheckpoint]:
-    """Open a file of `torch.save` (1.6 or newer). Raises CheckpointError; runs nothing of what the file holds."""
+    """Open a file of `torch.save` (1.6 or newer). No code from the file is run. Raises CheckpointError."""
     with open_archive(path) as archive:
         if "byteorder" in archive and archive.read("byteorder", limit=16) != b"little":
             raise CheckpointError(f"{path} was saved on a big-endian machine", "Save it again on another one")

@@ -1,6 +1,3 @@
-"""The model. Importing this package puts a fast BLAS in place, which must happen before `mlx.core` is loaded."""
+"""The model: its architecture, key-value caches, decoding, and checkpoint folders."""
 
-from gatsby_mlx import device
-
-device.prepare()
-device.keep_pages()
+import gatsby_mlx.kernels  # noqa: F401  prepares a fast BLAS before MLX is imported

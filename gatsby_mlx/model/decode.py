@@ -1,73 +1,38 @@
-"""Decoding: any number of stories in a continuous batch, each row with its own prime, place, seed and end.
+"""Decoding: any number of stories in a continuous batch, each with a separate prime, position, seed and end.
 
-When a story ends, its slot's next job takes it, so the batch size stays the same; the row's draws come from its own
-seed. So at one batch size a row's text is the same whatever stands in the other slots (see `slots`). Job k always has
-slot k modulo the batch: matrix kernels round the rows of one product differently by their place in it (OpenBLAS on
-AVX2: in batches other than 1 to 4 and 8), so a slot that fell to whoever came first would let the neighbours' lengths
-into the rounding.
+`Telling` is one story in progress, and `TellingBatch` is a batch of them. The command line, the evaluation and the
+exhibit all use these two. `decode` is the simplest way in.
+
+At one batch size, a story's text does not depend on the other stories. When a story ends, the next job gets its slot,
+so that the batch size stays the same, and each story draws with its own seed. Job k always gets slot k modulo the
+batch size, because matrix kernels round the rows of a product differently depending on their index (OpenBLAS on AVX2:
+in batches other than 1 to 4 and 8). If the next free slot were used, the lengths of the other stories would decide
+the rounding.
 """
 
 import contextlib
 from collections import deque
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
 
 import mlx.core as mx
 import numpy as np
 
-from gatsby_mlx import device, text
-from gatsby_mlx.config import TEMP
+from gatsby_mlx import device
 from gatsby_mlx.errors import UsageError
+from gatsby_mlx.model.batch import Slots
 from gatsby_mlx.model.gpt import GPT
-from gatsby_mlx.model.slots import Slots
+from gatsby_mlx.story import text
+from gatsby_mlx.story.sampling import Job, Sampling, Story
 from gatsby_mlx.tokenizer import CharTokenizer
 
-TEMP_MIN = 1e-6  # below it, logits over the temperature leave float32's range; it is as good as greedy
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How a character is drawn: `temp` 0 is greedy; `top_k` None or 0 and `top_p` 1 are off."""
-
-    temp: float = TEMP
-    top_k: int | None = None
-    top_p: float = 1.0
-
-    def __post_init__(self):
-        if not 0 <= self.temp < float("inf"):
-            raise UsageError(f"A temperature is 0 (greedy) or more, not {self.temp}", f"Try --temp {TEMP}")
-        if self.top_k is not None and self.top_k < 0:
-            raise UsageError(f"top-k is 1 or more (0 is off), not {self.top_k}", "Try --top-k 40")
-        if not 0 < self.top_p <= 1:
-            raise UsageError(f"top-p lies above 0 and up to 1, not {self.top_p}", "Try --top-p 0.95")
-
-
-@dataclass(frozen=True)
-class Job:
-    """A story to tell: its `prime` (both lines), its `seed`, and a `key` of the caller's that is handed back."""
-
-    prime: str
-    seed: int
-    key: Any = None
-
-
-@dataclass(frozen=True)
-class Story:
-    """A story told. `text` is the own story without its end marker; `finish` is "end", "limit" (max_chars) or
-    "context" (no position was left). `run_on` holds all that was generated where decoding went past the end."""
-
-    job: Job
-    text: str
-    finish: str
-    n_chars: int
-    run_on: str = ""
+TEMP_MIN = 1e-6  # below it, logits / temperature can leave the range of float32; in effect it is greedy already
 
 
 def draw(logits: mx.array, uniforms: mx.array, sampling: Sampling) -> mx.array:
-    """Return one id a row [B], from logits [B, V] and uniforms [B] in [0, 1), by the inverse of the cumulative sum.
+    """Return one id for each sequence [B], drawn from logits [B, V] with uniform numbers [B] in [0, 1).
 
-    Ids are taken in order of their probability, so that a small change of the distribution seldom changes the draw.
+    This is inverse transform sampling over the ids in order of falling probability, so that a small change of the
+    distribution rarely changes the draw.
     """
     if sampling.temp == 0:
         return mx.argmax(logits, axis=-1)
@@ -79,26 +44,118 @@ def draw(logits: mx.array, uniforms: mx.array, sampling: Sampling) -> mx.array:
     if sampling.top_p < 1:
         p = p * (mx.cumsum(p, axis=-1) - p < sampling.top_p)
     total = mx.cumsum(p, axis=-1)
-    place = (total <= uniforms[:, None] * total[:, -1:]).sum(axis=-1, keepdims=True)
-    place = mx.minimum(place, (p > 0).sum(axis=-1, keepdims=True) - 1)
-    return mx.take_along_axis(order, place, axis=-1)[:, 0]
+    index = (total <= uniforms[:, None] * total[:, -1:]).sum(axis=-1, keepdims=True)
+    index = mx.minimum(index, (p > 0).sum(axis=-1, keepdims=True) - 1)
+    return mx.take_along_axis(order, index, axis=-1)[:, 0]
 
 
 def uniforms(seed: int, n: int) -> np.ndarray:
-    """Return the `n` float32 numbers in [0, 1) that the row with this seed draws with, one a character."""
+    """Return `n` float32 numbers in [0, 1): what the story with this seed draws with, one for each character."""
     return np.random.Generator(np.random.Philox(seed)).random(n, np.float32)
 
 
-@dataclass
-class _Row:
-    job: Job
-    draws: np.ndarray
-    ids: list[int]
-    room: int  # how many characters may still come before the context is full
+class Telling:
+    """One story in progress: takes the drawn ids one at a time and returns the text that each one adds.
+
+    `draws` has one uniform number in [0, 1) for each character that may still be drawn; `full` is the reason to give
+    when they run out. `story` is the text so far when a story is continued. Line ends are held back until the next
+    character shows that they are not the blank line at the end. `finish` is "" until the story is finished, then the
+    reason (see `Story`). With `past_end`, decoding continues past the end of the story.
+    """
+
+    def __init__(
+        self,
+        tokenizer: CharTokenizer,
+        draws: np.ndarray,
+        sampling: Sampling,
+        full: str = "context",
+        story: str = "",
+        past_end: bool = False,
+    ):
+        self.tokenizer, self.draws, self.sampling, self.past_end = tokenizer, draws, sampling, past_end
+        self.story, self.finish, self.n_drawn = story, "", 0
+        self._full, self._held_back = full, ""
+
+    @property
+    def written(self) -> str:
+        """The story so far, including the line ends that are held back."""
+        return self.story + self._held_back
+
+    def take(self, drawn: int) -> str:
+        """Add one drawn id; return the text that is new, or "" if it is held back or ends the story."""
+        self.n_drawn += 1
+        ended = drawn == self.tokenizer.end_id and self._held_back.endswith("\n\n")
+        if ended and not self.past_end:
+            self.finish = "end"
+            return ""
+        if self.n_drawn == len(self.draws):
+            self.finish = self._full
+        character = self.tokenizer.alphabet[drawn]
+        if character == "\n":
+            self._held_back += character
+            return ""
+        new, self._held_back = self._held_back + character, ""
+        self.story += new
+        return new
+
+
+class TellingBatch:
+    """`n` slots, each with a story or free. `begin` a story in a free slot, `step` all of them, `release` a slot."""
+
+    def __init__(self, model: GPT, n: int):
+        self.slots = Slots(model, n)
+        self.tellings: list[Telling | None] = [None] * n
+
+    def __len__(self) -> int:
+        return len(self.tellings)
+
+    @property
+    def n_live(self) -> int:
+        """The number of stories in progress."""
+        return sum(telling is not None for telling in self.tellings)
+
+    def begin(self, slot: int, ids: list[int], telling: Telling) -> None:
+        """Start a story in a free slot from `ids`, its prime and the story so far."""
+        self.slots.prefill(slot, ids)
+        self.tellings[slot] = telling
+
+    def release(self, slot: int) -> None:
+        """Free a slot, whether its story is finished or not."""
+        self.tellings[slot] = None
+        self.slots.release(slot)
+
+    def step(self) -> list[tuple[int, Telling, str]]:
+        """Draw one character for each story; return (slot, story, new text) and release the finished stories."""
+        live = [(slot, telling) for slot, telling in enumerate(self.tellings) if telling]
+        drawn = self._draw(live)
+        self.slots.step(drawn)
+        mx.async_eval(self.slots.logits)
+        ids = np.array(drawn)
+        steps = [(slot, telling, telling.take(int(ids[slot]))) for slot, telling in live]
+        for slot, telling, _ in steps:
+            if telling.finish:
+                self.release(slot)
+        return steps
+
+    def _draw(self, live: Sequence[tuple[int, Telling]]) -> mx.array:
+        """Return one id for each slot [B], drawn once for each kind of sampling in the batch."""
+        u = np.zeros(len(self), np.float32)
+        for slot, telling in live:
+            u[slot] = telling.draws[telling.n_drawn]
+        uniform, drawn = mx.array(u), None
+        for sampling in dict.fromkeys(telling.sampling for _, telling in live):
+            ids = draw(self.slots.logits, uniform, sampling)
+            chosen = mx.array([telling is not None and telling.sampling == sampling for telling in self.tellings])
+            drawn = ids if drawn is None else mx.where(chosen, ids, drawn)
+        assert drawn is not None
+        return drawn
 
 
 class Decoder:
-    """Tells jobs as their slots come free. Iterate `pieces()`; add jobs at any time with `add`."""
+    """Tells jobs, each when its slot is free. `add` jobs at any time and iterate over `pieces()`.
+
+    `max_chars` is the limit for each story (default: the context). Raises UsageError for a batch or a limit below 1.
+    """
 
     def __init__(
         self,
@@ -111,74 +168,62 @@ class Decoder:
     ):
         if batch < 1 or (max_chars is not None and max_chars < 1):
             raise UsageError(f"A batch and a limit are 1 or more, not {batch} and {max_chars}")
-        self.slots, self.tokenizer, self.sampling = Slots(model, batch), tokenizer, sampling
-        self.limit, self.past_end = max_chars or model.config.block_size, past_end
+        self.batch, self.tokenizer, self.sampling = TellingBatch(model, batch), tokenizer, sampling
+        self.block_size = model.config.block_size
+        self.limit, self.past_end = max_chars or self.block_size, past_end
         self.waiting: list[deque[tuple[Job, list[int]]]] = [deque() for _ in range(batch)]
+        self.jobs: list[Job | None] = [None] * batch
         self.n_added = 0
-        self.rows: list[_Row | None] = [None] * batch
-        self.newline, self.end = tokenizer.ids.get("\n"), tokenizer.end_id
 
     def add(self, job: Job) -> None:
         """Queue a job for the next slot in turn.
 
-        Raises GatsbyError if its prime is empty, leaves no room in the context, or has a character of no vocabulary.
+        Raises GatsbyError if the prime is empty, leaves no room in the context, or has a character that is not in the
+        vocabulary.
         """
         ids = self.tokenizer.encode(job.prime)
-        if not 0 < len(ids) < self.slots.block_size:
-            told = f"A prime of {len(ids)} characters leaves no room in a context of {self.slots.block_size}"
-            raise UsageError(told if ids else "A prime is not empty", "Choose a shorter topic" if ids else "")
-        self.waiting[self.n_added % len(self.rows)].append((job, ids))
+        if not 0 < len(ids) < self.block_size:
+            message = f"A prime of {len(ids)} characters leaves no room in a context of {self.block_size}"
+            raise UsageError(message if ids else "A prime is not empty", "Choose a shorter topic" if ids else "")
+        self.waiting[self.n_added % len(self.batch)].append((job, ids))
         self.n_added += 1
 
     def pieces(self) -> Iterator[tuple[Job, str, Story | None]]:
-        """Yield (job, character, None) as characters come and (job, "", story) when one is done, until none is left.
+        """Yield (job, new text, None) for new text and (job, "", story) for a finished story, until all are finished.
 
-        On a CPU one row keeps one BLAS thread busy (to wake a second one for each small product takes longer), and so
-        does each part of a large batch, whose cores a helper of the prefill would go on spinning on.
+        On a CPU, a single sequence is fastest with one BLAS thread: waking a second one for each small product takes
+        longer than it saves. A batch in parts has one BLAS thread for each part; a second one, left over from a
+        prefill, would keep spinning on a core that another part needs.
         """
-        one_each = len(self.rows) == 1 or len(self.slots.parts) > 1
-        with device.blas_threads(1) if one_each else contextlib.nullcontext():
-            yield from self._pieces()
-
-    def _pieces(self) -> Iterator[tuple[Job, str, Story | None]]:
-        while self._fill():
-            live = [(i, row) for i, row in enumerate(self.rows) if row]
-            u = np.zeros(len(self.rows), np.float32)
-            for i, row in live:
-                u[i] = row.draws[len(row.ids)]
-            ids = draw(self.slots.logits, mx.array(u), self.sampling)
-            self.slots.step(ids)
-            mx.async_eval(self.slots.logits)
-            drawn = np.array(ids)
-            for i, row in live:
-                yield from self._take(i, row, int(drawn[i]))
+        one_thread = len(self.batch) == 1 or len(self.batch.slots.parts) > 1
+        with device.blas_threads(1) if one_thread else contextlib.nullcontext():
+            while self._fill():
+                for slot, telling, new in self.batch.step():
+                    job = self.jobs[slot]
+                    assert job is not None
+                    if new:
+                        yield job, new, None
+                    if telling.finish:
+                        yield job, "", self._finished(job, telling)
 
     def _fill(self) -> bool:
-        for i, row in enumerate(self.rows):
-            if row is None and self.waiting[i]:
-                job, ids = self.waiting[i].popleft()
-                room = self.slots.block_size - len(ids) + 1
-                self.slots.prefill(i, ids)
-                self.rows[i] = _Row(job, uniforms(job.seed, min(self.limit, room)), [], room)
-        return any(self.rows)
+        """Begin a waiting job in each free slot; return whether any story is in progress."""
+        for slot, waiting in enumerate(self.waiting):
+            if self.batch.tellings[slot] is None and waiting:
+                job, ids = waiting.popleft()
+                room = self.block_size - len(ids) + 1
+                draws = uniforms(job.seed, min(self.limit, room))
+                full = "limit" if self.limit <= room else "context"
+                self.jobs[slot] = job
+                self.batch.begin(slot, ids, Telling(self.tokenizer, draws, self.sampling, full, past_end=self.past_end))
+        return self.batch.n_live > 0
 
-    def _take(self, i: int, row: _Row, drawn: int) -> Iterator[tuple[Job, str, Story | None]]:
-        """Add one drawn id to the row in slot `i` and close it if its story is done."""
-        row.ids.append(drawn)
-        ended = drawn == self.end and row.ids[-3:-1] == [self.newline, self.newline]
-        if not ended or self.past_end:
-            yield row.job, self.tokenizer.alphabet[drawn], None
-        n = len(row.ids)
-        finish = "end" if ended and not self.past_end else "limit" if n >= self.limit else "context"
-        if finish == "context" and n < row.room:
-            return
-        everything = self.tokenizer.decode(row.ids)
-        own = text.own_story(everything)
-        if self.past_end and text.STORY_END in everything:
-            finish = "end"
-        self.rows[i] = None
-        self.slots.release(i)
-        yield row.job, "", Story(row.job, own.rstrip("\n"), finish, n, everything if self.past_end else "")
+    def _finished(self, job: Job, telling: Telling) -> Story:
+        story = text.first_story(telling.written).rstrip("\n")
+        if not self.past_end:
+            return Story(job, story, telling.finish, telling.n_drawn)
+        finish = "end" if text.STORY_END in telling.written else telling.finish
+        return Story(job, story, finish, telling.n_drawn, telling.written)
 
 
 def decode(
@@ -190,9 +235,10 @@ def decode(
     batch: int = 64,
     past_end: bool = False,
 ) -> Iterator[Story]:
-    """Tell `jobs` and yield each story as it finishes; at most `max_chars` characters each (default: the context).
+    """Tell `jobs` and yield each story when it is finished, with at most `max_chars` characters (default: the context).
 
-    With `past_end` decoding goes on past the end of the story up to `max_chars`, as the seed's own figure does.
+    With `past_end`, decoding continues past the end of a story up to `max_chars`, which is how the baseline counts
+    mentions. Raises GatsbyError as `Decoder` does.
     """
     jobs = list(jobs)
     if not jobs:

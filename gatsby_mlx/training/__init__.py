@@ -1,3 +1,5 @@
-"""Training: rows from documents, the optimisers, and the loop."""
+"""Training: sequences, the training step, optimizers, the loop, and several threads or processes."""
 
-import gatsby_mlx.model  # noqa: F401  a fast BLAS first
+from gatsby_mlx import device
+
+device.prepare()  # a fast BLAS, before MLX is imported

@@ -1,4 +1,4 @@
-"""What a run tells of itself and leaves in its folder: events, how far it is, metrics.jsonl."""
+"""The events of a run, its progress, and metrics.jsonl in its folder."""
 
 import contextlib
 import fcntl
@@ -16,7 +16,10 @@ from gatsby_mlx.errors import CheckpointError, OutputError
 
 @dataclass(frozen=True)
 class Step:
-    """One optimiser step. Losses in nats a character, `seconds_left` from the mean speed since the start."""
+    """One optimizer step.
+
+    Losses are in nats per character. `seconds_left` is estimated from the mean speed since the start.
+    """
 
     step: int
     chars: int
@@ -30,11 +33,13 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Evaluation:
-    """The validation side without dropout. `loss` is over the preset's own rows, the others over whole-story rows.
+class Validation:
+    """An evaluation on the validation side, without dropout.
 
-    `dial` is mean mentions at the five levels and `dial_error` how far they are off `dial_corpus` (see `small_dial`);
-    None where no dial is read. `best` and `best_dial` tell that the checkpoint was kept for its loss, or its dial.
+    `loss` is over the preset's kind of sequences, the other losses over whole stories; all are in nats per character,
+    and `story_bpc` in bits. `dial` is the mean mentions at the five levels and `dial_error` their relative distance
+    from `dial_corpus` (see `small_dial`); all three are None when no dial is read. `best` and `best_dial` say whether
+    the checkpoint was saved for its loss or for its dial.
     """
 
     step: int
@@ -53,7 +58,7 @@ class Evaluation:
 
 @dataclass
 class Progress:
-    """Where a run stands: what `state.json` holds."""
+    """The progress of a run, as saved in `state.json`: counts so far, the best evaluations, and seconds of training."""
 
     step: int = 0
     chars: int = 0
@@ -66,30 +71,24 @@ class Progress:
     seconds: float = 0.0
 
 
-def plain(row: dict[str, Any]) -> dict[str, Any]:
-    """Return `row` with NaN as None, which JSON can hold, also inside its tuples."""
-
-    def value(v: Any) -> Any:
-        return [value(x) for x in v] if isinstance(v, tuple) else None if isinstance(v, float) and math.isnan(v) else v
-
-    return {k: value(v) for k, v in row.items()}
-
-
 def check_out(out: Path, resume: bool) -> None:
-    """Refuse a run folder that would mix two runs: raise OutputError if it holds something and `resume` is off."""
+    """Check a run folder before a run, so that two runs never mix.
+
+    Raises OutputError if it is not empty and `resume` is off, CheckpointError if there is nothing to resume.
+    """
     if resume:
         recover_last(out)
         if not (out / "last").exists():
-            raise CheckpointError(f"{out} holds no run to resume", "Leave --resume out to begin one")
-    elif out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise OutputError(f"{out} exists and is not empty", "Choose another --out, or --resume the run in it")
+            raise CheckpointError(f"{out} holds no run to resume", "Leave out --resume to start one")
+    else:
+        files.check_free(out, "Choose another --out, or --resume the run in it")
 
 
 @contextlib.contextmanager
 def only_writer(out: Path) -> Iterator[None]:
-    """Hold the run folder `out`, which is made if need be; raise OutputError while another process trains into it.
+    """Lock the run folder `out`, creating it if needed; raise OutputError while another process trains into it.
 
-    The lock is the kernel's, on the folder itself: it goes with the process, and leaves no file behind.
+    It is a kernel lock on the folder itself, so it ends with the process and leaves no file behind.
     """
     with files.output_errors(str(out)):
         out.mkdir(parents=True, exist_ok=True)
@@ -98,22 +97,22 @@ def only_writer(out: Path) -> Iterator[None]:
         try:
             fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            told = f"Another gatsby is training into {out}"
-            raise OutputError(told, "Wait for it, or choose another --out") from None
+            message = f"Another gatsby is training into {out}"
+            raise OutputError(message, "Wait for it, or choose another --out") from None
         yield
     finally:
         os.close(folder)
 
 
 def recover_last(out: Path) -> None:
-    """Heal what a crash left around `last/`; raise OutputError while another process trains into `out`, and saves."""
+    """Repair what a crash left around `last/`; raise OutputError while another process trains into `out`."""
     if out.is_dir():
         with only_writer(out):
             files.recover_folder(out / "last")
 
 
 def open_metrics(path: Path, step: int) -> TextIO:
-    """Open metrics.jsonl to go on after `step`, without the lines that a killed run wrote after its last checkpoint."""
+    """Open metrics.jsonl to append after `step`; drop the lines that a killed run wrote after its last checkpoint."""
 
     def is_past(line: str) -> bool:
         try:
@@ -127,11 +126,11 @@ def open_metrics(path: Path, step: int) -> TextIO:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """Return the events of a metrics.jsonl, a torn last line left out."""
-    rows = []
+    """Return the events in a metrics.jsonl, without lines that are not complete."""
+    events = []
     for line in path.read_text("utf-8").splitlines():
         try:
-            rows.append(json.loads(line))
+            events.append(json.loads(line))
         except ValueError:
             continue
-    return rows
+    return events

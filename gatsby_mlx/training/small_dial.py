@@ -1,58 +1,68 @@
-"""A small dial that training reads of itself: a few stories at each evaluation, on topics that it does not learn from.
+"""A small dial that training reads at each evaluation: a few stories, on validation topics.
 
-    dial = SmallDial(split.validation, tokenizer, n_topics=6, seed=1925)
-    dial.read(model)          # Reading(means=(1.0, 3.2, 5.5, 8.3, 12.7), error=0.06)
+>>> from gatsby_mlx import shipped
+>>> from gatsby_mlx.config import GPTConfig
+>>> from gatsby_mlx.corpus.load import load
+>>> from gatsby_mlx.story.prime import ALPHABET
+>>> model = GPT(GPTConfig(n_layer=1, n_head=1, n_embd=8, block_size=256))
+>>> dial = SmallDial(load(shipped.corpus()).documents[:50], CharTokenizer(ALPHABET), n_topics=1, seed=1925)
+>>> dial.read(model)  # of an untrained model, whose stories mention nothing
+Reading(means=(0.0, 0.0, 0.0, 0.0, 0.0), error=1.0)
 
-Thirty stories are enough to see a dial come up, not to tell two good ones apart: `gatsby dial` does that.
+Thirty stories are enough to see a dial emerge. To compare two good ones, use `gatsby dial`.
 """
 
 import math
-from collections import defaultdict
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from gatsby_mlx import prime, text
-from gatsby_mlx.corpus.document import Document, topics_of
-from gatsby_mlx.model.decode import Job, Sampling, decode
+from gatsby_mlx.corpus.levels import means_by_level
+from gatsby_mlx.model.decode import decode
 from gatsby_mlx.model.gpt import GPT
+from gatsby_mlx.story import text
+from gatsby_mlx.story.document import Document, topics_of
+from gatsby_mlx.story.obsession import LEVELS
+from gatsby_mlx.story.prime import Prime, render
+from gatsby_mlx.story.sampling import Job, Sampling
 from gatsby_mlx.tokenizer import CharTokenizer
 
 
 class Reading(NamedTuple):
-    """Mean mentions of the light at the five levels, and by how much they are off: the mean over levels of the
-    difference from the validation stories' own mean, as a share of that (NaN where they have no mention at all)."""
+    """Mean mentions at the five levels, and their error.
+
+    The error is the mean, over levels, of the relative difference from the validation stories' mean. It is NaN when
+    those have no mention at all.
+    """
 
     means: tuple[float, ...]
     error: float
 
 
 class SmallDial:
-    """Reads the dial over `n_topics` topics of `documents`, the validation side, evenly spread; `taught` is its own.
+    """Reads the dial on `n_topics` topics, evenly spread over those of `documents`, the validation side.
 
-    The stories have the same seeds at every reading, and draw from no generator that training uses.
+    `target` is the mean mentions of the documents at each level. Each reading uses the same seeds, and none draws from
+    a random generator of training.
     """
 
     def __init__(self, documents: Sequence[Document], tokenizer: CharTokenizer, n_topics: int, seed: int):
-        own = defaultdict(list)
-        for d in documents:
-            own[d.level].append(text.count_mentions(d.story))
-        self.taught = tuple(sum(own[k]) / len(own[k]) if own[k] else math.nan for k in prime.LEVELS)
+        self.target = means_by_level((d.level, d.mentions) for d in documents)
+        self.obsession = documents[0].prime.obsession
         topics, voices = sorted(topics_of(documents)), {d.topic: d.prime.voice for d in documents}
         n = min(n_topics, len(topics))
         chosen = [topics[i * len(topics) // n] for i in range(n)]
         self.jobs = [
-            Job(prime.render(prime.Prime(topic, k, voices[topic])), seed + i, k)
+            Job(render(Prime(topic, level, voices[topic], self.obsession)), seed + i, level)
             for i, topic in enumerate(chosen)
-            for k in prime.LEVELS
+            for level in LEVELS
         ]
         self.tokenizer, self.max_chars = tokenizer, max(len(d.story) for d in documents) + len(text.STORY_END)
 
     def read(self, model: GPT) -> Reading:
-        """Tell the stories and count. `model` is left as it was."""
-        told, training = defaultdict(list), model.training
-        for story in decode(model, self.tokenizer, self.jobs, Sampling(), self.max_chars, batch=len(self.jobs)):
-            told[story.job.key].append(text.count_mentions(story.text))
+        """Tell the stories and count their mentions. `model` keeps its mode (training or evaluation)."""
+        training = model.training
+        stories = decode(model, self.tokenizer, self.jobs, Sampling(), self.max_chars, batch=len(self.jobs))
+        means = means_by_level((story.job.key, self.obsession.count(story.text)) for story in stories)
         model.train(training)
-        means = tuple(sum(told[k]) / len(told[k]) for k in prime.LEVELS)
-        off = [abs(m - t) / t for m, t in zip(means, self.taught, strict=True) if t > 0]
-        return Reading(means, sum(off) / len(off) if off else math.nan)
+        errors = [abs(m - t) / t for m, t in zip(means, self.target, strict=True) if t > 0]
+        return Reading(means, sum(errors) / len(errors) if errors else math.nan)

@@ -1,34 +1,47 @@
-"""How fast training is on this machine, measured before a run whose time is short."""
+"""The speed of training on this machine, measured before a run that has little time."""
 
 import time
 from dataclasses import replace
-from pathlib import Path
 
 from gatsby_mlx.config import GPTConfig, TrainConfig
 from gatsby_mlx.corpus.load import Corpus
-from gatsby_mlx.training.loop import Run
-from gatsby_mlx.training.workers import Workers
+from gatsby_mlx.model.gpt import GPT
+from gatsby_mlx.tokenizer import CharTokenizer
+from gatsby_mlx.training import optim
+from gatsby_mlx.training.loop import TrainingData
+from gatsby_mlx.training.parallel import Workers
+from gatsby_mlx.training.sequences import TrainingSequences
+from gatsby_mlx.training.step import TrainingStep
+
+WARM_UP_BATCHES = 256  # among so many micro-batches there is one of every width
 
 
-def measure_speed(corpus: Corpus, model: GPTConfig, config: TrainConfig, short: float, seconds: float = 4.0) -> float:
-    """Return how many characters a second training sees here, `short` (0 to 1) of them on short rows.
+def measure_speed(corpus: Corpus, shape: GPTConfig, config: TrainConfig, short: float, seconds: float = 4.0) -> float:
+    """Return the characters per second that training sees here, a share `short` (0 to 1) of them on short sequences.
 
-    Runs real steps of a throwaway run, `seconds` on each kind of row; a first step for each width of row, which traces
-    and compiles, is left out.
+    Run real steps on a throwaway model, `seconds` on each kind of sequence. The first step of each width, which traces
+    and compiles, is not counted.
     """
-    run = Run(corpus, model, replace(config, short_chars=1, dial_topics=0), Path("unused"))
-    run.progress.chars = 1
-    speeds = []
-    with Workers(run.model_config, dtype=config.dtype) as workers:
-        for rows in (run.short_rows, run.rows):
-            run.rows = rows
-            shapes = {rows.micro_batch(k).ids.shape: k for k in range(256)}
-            for k in shapes.values():
-                pair = [(0, rows.micro_batch(k))] * workers.n
-                workers.gradients(run.model.trainable_parameters(), pair)
-            run._step(workers, 0.0)
-            first, begun = run.progress.chars, time.monotonic()
-            while time.monotonic() - begun < seconds:
-                run._step(workers, begun)
-            speeds.append((run.progress.chars - first) / (time.monotonic() - begun))
+    tokenizer = CharTokenizer(corpus.alphabet)
+    data = TrainingData(corpus, tokenizer, shape.block_size, replace(config, short_chars=1))
+    model = GPT(replace(shape, vocab_size=len(tokenizer)))
+    optimizer = optim.build(config, model)
+    n_micro = max(1, config.batch_chars // config.micro_chars)
+
+    def speed(step: TrainingStep, workers: Workers, sequences: TrainingSequences) -> float:
+        for batch in {b.ids.shape: b for b in map(sequences.micro_batch, range(WARM_UP_BATCHES))}.values():
+            workers.gradients([(0, batch)] * workers.n)
+        chars, k = 0, 0
+        step([(0, sequences.micro_batch(0))] * n_micro)
+        start = time.monotonic()
+        while time.monotonic() - start < seconds:
+            batches = [(k + i, sequences.micro_batch(k + i)) for i in range(n_micro)]
+            step(batches)
+            chars += sum(batch.n_targets for _, batch in batches)
+            k += n_micro
+        return chars / (time.monotonic() - start)
+
+    with Workers(model, dtype=config.dtype) as workers:
+        step = TrainingStep(model, optimizer, workers, config.grad_clip)
+        speeds = [speed(step, workers, sequences) for sequences in (data.short, data.sequences)]
     return 1 / (short / speeds[0] + (1 - short) / speeds[1])

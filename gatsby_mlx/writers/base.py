@@ -1,4 +1,4 @@
-"""What a writer is: something that turns jobs into drafts. The corpus plans the jobs and judges the drafts."""
+"""The interface of a writer, which turns jobs into drafts. The corpus plans the jobs and judges the drafts."""
 
 from collections import deque
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ from typing import Any, Protocol, Self
 
 @dataclass(frozen=True)
 class StoryJob:
-    """A story to be written: topic (folded), hero's name, level 1..5, and the seed that decides it."""
+    """A story to write: its topic (folded), the hero's name, its level 1 to 5, and the seed of its draws."""
 
     topic: str
     name: str
@@ -18,7 +18,7 @@ class StoryJob:
 
 @dataclass(frozen=True)
 class TopicJob:
-    """A request for `n` topics on a theme ("pets", "the sea"), and the seed that decides them."""
+    """A request for `n` topics on a theme ("pets", "the sea"), and the seed of its draws."""
 
     theme: str
     n: int
@@ -27,11 +27,12 @@ class TopicJob:
 
 @dataclass(frozen=True)
 class Draft:
-    """What a writer sent for a job, uncleaned, its reasoning split off.
+    """A writer's answer to a job: `text` is not cleaned yet, but holds no reasoning.
 
-    `finish` is "stop" where the writer ended by itself, "length" where the limit cut it, "reasoning" where it never
-    came out of its reasoning, else what a server said. Token counts are None for a writer that has none; `reasoning`
-    counts the characters split off; `seconds` are from the request to the last token.
+    `finish` is "stop" if the writer ended the story, "length" if it reached the token limit, "reasoning" if it never
+    finished its reasoning, or another reason that a server gave. Token counts are None for a writer without tokens.
+    `reasoning` is the number of characters of reasoning that were removed, `seconds` the time from the request to the
+    last token.
     """
 
     job: StoryJob
@@ -44,11 +45,12 @@ class Draft:
 
 
 class Writer(Protocol):
-    """Turns jobs into drafts inside a `with` block, which loads what it needs and frees it.
+    """Turns jobs into drafts. Use it in a `with` block: entering it loads the model, leaving it frees the memory.
 
-    `name` stands in manifests; `about` tells where the writer came from (repository, commit, sampling) and, with a job,
-    decides the draft. `source` tells, once it was loaded, what was found on this machine. `group` is how many drafts
-    the journal keeps in one transaction: 1 where a draft costs seconds, more where it costs nothing.
+    `name` identifies the writer in manifests. `about` describes it (repository, revision, sampling); together with a
+    job it determines the draft. `source` describes the files or the model in use, and is filled on entering the block.
+    `group` is the number of drafts that the journal saves in one transaction: 1 where a draft takes seconds, more
+    where it takes almost no time.
     """
 
     name: str
@@ -61,12 +63,16 @@ class Writer(Protocol):
     def __exit__(self, *_: object) -> None: ...
 
     def write(self, queue: deque[StoryJob]) -> Iterator[Draft]:
-        """Yield one draft for each job, in any order, taking jobs from the left of `queue`.
+        """Yield one draft for each job, in any order. Jobs are taken from the left of `queue`.
 
-        More jobs may be put into it between two drafts; the writer ends when it is empty and nothing is under way.
+        The caller may add jobs to `queue` between two drafts. The iterator ends when the queue is empty and no story
+        is in progress.
         """
         ...
 
     def brainstorm(self, queue: deque[TopicJob]) -> Iterator[tuple[TopicJob, str]]:
-        """Yield an answer, a topic a line, for each job; a writer without ideas yields none."""
+        """Yield (job, answer) for each job, with one topic on each line of the answer.
+
+        A writer that cannot invent topics yields nothing.
+        """
         ...

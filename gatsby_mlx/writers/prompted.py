@@ -1,4 +1,4 @@
-"""What all writers that are asked in words have in common: stories and topics are prompts, drafts are completions."""
+"""The common part of all writers that are prompted: a job becomes a prompt, a completion becomes a draft."""
 
 from abc import ABC, abstractmethod
 from collections import deque
@@ -6,19 +6,20 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Self, TypeVar
 
+from gatsby_mlx.story.obsession import GREEN_LIGHT, Obsession
 from gatsby_mlx.writers.base import Draft, StoryJob, TopicJob
 from gatsby_mlx.writers.prompts import Prompt, story_prompt, topic_prompt
+from gatsby_mlx.writers.specs import ModelSpec, ServerSpec
 
 T = TypeVar("T")
-MAX_TOKENS = 320  # of a story: a document has 1,000 characters at most
-# Two stories that have nothing in common but the instructions: what their prompts share, all prompts share.
-PROBES = (StoryJob("a cat and a hat", "Nora", 1, 0), StoryJob("the old clock", "Theo", 5, 0))
+# Two jobs that differ in everything: what their prompts share, the prompts of all jobs share.
+STORY_PROBES = (StoryJob("a cat and a hat", "Nora", 1, 0), StoryJob("the old clock", "Theo", 5, 0))
 TOPIC_PROBES = (TopicJob("pets", 10, 0), TopicJob("the sea", 10, 0))
 
 
 @dataclass(frozen=True)
 class Completion:
-    """A model's answer: `text` without reasoning, why it ended, and what it cost (fields as in Draft)."""
+    """A model's answer to a prompt, without its reasoning. The fields are those of `Draft`."""
 
     text: str
     finish: str
@@ -29,21 +30,28 @@ class Completion:
 
 
 class PromptedWriter(ABC):
-    """A Writer whose subclass completes prompts."""
+    """A `Writer` that prompts a model. A subclass completes the prompts.
 
-    name: str
+    `name` and `max_tokens` come from `spec`; the prompts ask for stories about `obsession`. `on_note` gets what a
+    person should know while the writer works: that it waits for a server, say, or that a field is left out.
+    """
+
     about: dict[str, Any]
-    source: dict[str, Any]
-    max_tokens: int = MAX_TOKENS
     group = 1
+
+    def __init__(self, spec: ModelSpec | ServerSpec, obsession: Obsession = GREEN_LIGHT):
+        self.name, self.max_tokens, self.obsession = spec.name, spec.max_tokens, obsession
+        self.source: dict[str, Any] = {}
+        self.on_note: Callable[[str], object] = lambda text: None
 
     @abstractmethod
     def complete(
-        self, queue: deque[T], ask: Callable[[T], Prompt], probes: Sequence[T]
+        self, queue: deque[T], make_prompt: Callable[[T], Prompt], probes: Sequence[T]
     ) -> Iterator[tuple[T, Completion]]:
-        """Yield a completion for each item of `queue` (as `Writer.write` takes its jobs), asked as `ask` says.
+        """Yield (item, completion) for each item of `queue`, which is used as in `Writer.write`.
 
-        The tokens that the prompts of both `probes` begin with are taken for all prompts' own.
+        `make_prompt` turns an item into its prompt. The prompts of all items begin with the tokens that the prompts of
+        `probes` have in common.
         """
 
     def __enter__(self) -> Self:
@@ -53,11 +61,19 @@ class PromptedWriter(ABC):
         return None
 
     def write(self, queue: deque[StoryJob]) -> Iterator[Draft]:
-        """Yield one draft for each job, in the order in which they end."""
-        for job, c in self.complete(queue, lambda job: story_prompt(job, self.max_tokens), PROBES):
+        """Yield one draft for each job, in the order in which they finish."""
+        for job, c in self.complete(queue, self.story_prompt, STORY_PROBES):
             yield Draft(job, c.text, c.finish, c.tokens_in, c.tokens_out, c.reasoning, c.seconds)
 
     def brainstorm(self, queue: deque[TopicJob]) -> Iterator[tuple[TopicJob, str]]:
-        """Yield an answer for each job."""
-        for job, c in self.complete(queue, topic_prompt, TOPIC_PROBES):
+        """Yield (job, answer) for each job."""
+        for job, c in self.complete(queue, self.topic_prompt, TOPIC_PROBES):
             yield job, c.text
+
+    def story_prompt(self, job: StoryJob) -> Prompt:
+        """Return this writer's prompt for a story."""
+        return story_prompt(job, self.max_tokens, self.obsession)
+
+    def topic_prompt(self, job: TopicJob) -> Prompt:
+        """Return this writer's prompt for topics."""
+        return topic_prompt(job, self.obsession)

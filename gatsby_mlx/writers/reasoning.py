@@ -1,4 +1,4 @@
-"""Splitting a model's reasoning from its answer, where it leaks in spite of `enable_thinking=False`.
+"""Separate a model's reasoning from its answer, for models that reason in spite of `enable_thinking=False`.
 
 >>> split("<think>A cat, then.</think>\\n\\nA cat sat.")
 Split(answer='A cat sat.', reasoning=12, inside=False)
@@ -8,8 +8,8 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-# Openers and closers of the families in use: Qwen, DeepSeek and Olmo; Mistral; Gemma 4; others' tags.
-PAIRS = (
+# Markers around the reasoning of model families: Qwen, DeepSeek and Olmo; Mistral; Gemma 4; others.
+MARKERS = (
     ("<think>", "</think>"),
     ("[THINK]", "[/THINK]"),
     ("<|channel>thought", "<channel|>"),
@@ -21,26 +21,31 @@ ANSWER_TAGS = ("<response>", "</response>", "<answer>", "</answer>")
 
 @dataclass(frozen=True)
 class Split:
-    """`answer` without reasoning; how many characters of `reasoning` there were; did the text end `inside` it?"""
+    """A separated text: `answer` has no reasoning, `reasoning` is its number of characters.
+
+    `inside` says whether the text ended inside the reasoning.
+    """
 
     answer: str
     reasoning: int
     inside: bool
 
 
-def split(text: str, pair: tuple[str, str] | None = None, special: Iterable[str] = ()) -> Split:
-    """Split `text` at the known markers, at `pair` (a tokenizer's own) and drop its `special` tokens.
+def split(text: str, markers: tuple[str | None, str | None] = (None, None), special: Iterable[str] = ()) -> Split:
+    """Separate reasoning from the answer in `text`.
 
-    A closer without an opener ends reasoning that began in the prompt: all before it is reasoning.
+    `markers` are an opening and a closing marker of the tokenizer, in addition to `MARKERS`. `special` tokens are
+    removed from the answer. A closing marker without an opening one ends reasoning that began in the prompt, so all
+    text before it is reasoning.
     """
-    pairs = PAIRS + ((pair,) if pair and all(pair) else ())
-    openers = "|".join(re.escape(o) for o, _ in pairs)
-    closers = "|".join(re.escape(c) for _, c in pairs)
+    pairs = [(begin, end) for begin, end in (*MARKERS, markers) if begin and end]
+    begins = "|".join(re.escape(begin) for begin, _ in pairs)
+    ends = "|".join(re.escape(end) for _, end in pairs)
     answer, reasoning, inside = "", 0, False
-    for part in re.split(f"({openers}|{closers})", text):
-        if re.fullmatch(openers, part):
+    for part in re.split(f"({begins}|{ends})", text):
+        if re.fullmatch(begins, part):
             inside = True
-        elif re.fullmatch(closers, part):
+        elif re.fullmatch(ends, part):
             if not inside:
                 reasoning, answer = reasoning + len(answer), ""
             inside = False

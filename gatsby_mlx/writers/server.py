@@ -1,141 +1,224 @@
-"""A writer behind an OpenAI-style server (LM Studio, mlx_lm.server, ...), asked for one story at a time."""
+"""A writer behind an OpenAI-style server (LM Studio, mlx_lm.server, ...). It requests one story at a time.
 
-import contextlib
-import http.client
-import json
+Servers differ in what they take. A field is left out when the server names it in a refusal and takes the request
+without it, and only then: after an error about something else the next request has all fields again.
+"""
+
+import re
 import time
-import urllib.error
-import urllib.request
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Self, TypeVar
 
-from gatsby_mlx.errors import WriterError
+from gatsby_mlx.errors import WriterError, foreign_words
+from gatsby_mlx.story.obsession import GREEN_LIGHT, Obsession
 from gatsby_mlx.writers import prompts
+from gatsby_mlx.writers.answers import Answer, chat_models, read
 from gatsby_mlx.writers.prompted import Completion, PromptedWriter
 from gatsby_mlx.writers.prompts import Prompt
-from gatsby_mlx.writers.reasoning import split
 from gatsby_mlx.writers.specs import ServerSpec
+from gatsby_mlx.writers.transport import BadAnswerError, Connection, ServerError
 
 T = TypeVar("T")
 TIMEOUT_S = 300.0  # for one story; a slow machine writes two tokens a second
 TRIES = 3
 PAUSE_S = 2.0
-MAX_BYTES = 4_000_000  # of an answer
-# A server on this machine or in this network: proxies of the environment are not for it.
-_OPEN = urllib.request.build_opener(urllib.request.ProxyHandler({})).open
+WAIT_S = 300.0  # for a server that asks to wait, or loads its model; the most for one request, all waits together
+LONGEST_PAUSE_S = 20.0
+ONLY_REASONED = 5  # answers in a row, and the writer stops
+FINAL = (401, 403, 404, 405, 410, 413, 501)  # statuses that another try does not change
+# Both turn thinking off, each on other servers. OpenAI's own API has neither the first field nor, often, this value.
+THINKING_OFF: dict[str, Any] = {"chat_template_kwargs": {"enable_thinking": False}, "reasoning_effort": "none"}
+# The fields that a request can do without, in the order in which they are given up, and what refusals call them.
+OPTIONAL = {
+    "chat_template_kwargs": r"chat_template_kwargs|enable_thinking",
+    "reasoning_effort": r"reasoning[_ .]effort",
+    "seed": "seed",
+    "top_p": r"top_p|topP",
+    "temperature": "temperature",
+}
+SYSTEM = re.compile(
+    r"system[ _'\"]*(?:role|messages?|prompts?|instructions?)\b|only user and assistant|roles? must alternate"
+    r"|\broles?\b.{0,40}\bsystem\b|\bsystem\b.{0,20}\b(?:is|are) not (?:supported|allowed)",
+    re.IGNORECASE | re.DOTALL,
+)
+MERGED, RENAMED = "system", "max_tokens"  # changes of a request that are not a field left out
+THINKS = (
+    "Turn thinking off in the server (LM Studio: the model's settings), choose a model that does not reason, or give "
+    "it more max_tokens in a blend file"
+)
 
 
 class ServerWriter(PromptedWriter):
-    def __init__(self, spec: ServerSpec, timeout_s: float = TIMEOUT_S, pause_s: float = PAUSE_S):
-        self.spec, self.name, self.max_tokens = spec, spec.name, spec.max_tokens
-        self.timeout_s, self.pause_s = timeout_s, pause_s
+    """Writes with the model of a server. A request waits at most `timeout_s`; retries pause `pause_s` or longer."""
+
+    def __init__(
+        self,
+        spec: ServerSpec,
+        timeout_s: float = TIMEOUT_S,
+        pause_s: float = PAUSE_S,
+        *,
+        obsession: Obsession = GREEN_LIGHT,
+    ):
+        super().__init__(spec, obsession)
+        self.spec, self.timeout_s, self.pause_s = spec, timeout_s, pause_s
         self.about = {"kind": "server", "model": spec.model, "temp": spec.temp, "top_p": spec.top_p}
-        self.about |= {"max_tokens": spec.max_tokens, "prompts": prompts.digest()}
-        self.source: dict[str, Any] = {}
+        self.about |= {"max_tokens": spec.max_tokens, "prompts": prompts.digest(obsession)}
         self.model = spec.model
-        self.extra: dict[str, Any] = {"chat_template_kwargs": {"enable_thinking": False}}
+        self.connection = Connection(spec, timeout_s)
+        self.refused: set[str] = set()  # what this server does not take: keys of OPTIONAL, MERGED, RENAMED
+        self._only_reasoned = 0  # answers in a row
+        self._noted: set[str] = set()
 
     def __enter__(self) -> Self:
-        """Ask the server which models it has; raises WriterError where there is no server, or not that model."""
+        """Ask the server for its models. Raises WriterError if it is down, or lists none that can chat.
+
+        A spec that names its model needs no list: mlx_lm.server has none on a machine without a hub cache.
+        """
+        chat: list[str] = []
+        other: list[str] = []
         try:
-            rows = self._send("/v1/models", None).get("data")
-        except _NonsenseError:
-            if not self.spec.model:
+            chat, other = chat_models(self._ask("/v1/models", lambda changes: None, lambda answer: answer))
+        except (BadAnswerError, ServerError) as error:
+            if not self.spec.model or getattr(error, "status", 0) in (401, 403):
                 raise
-            rows = None  # mlx_lm.server lists nothing where there is no cache of the hub
-        rows = rows if isinstance(rows, list) else []
-        models = [str(row["id"]) for row in rows if isinstance(row, dict) and row.get("id")]
-        self.model = self.spec.model or next(iter(models), "")
+        self.model = self.spec.model or next(iter(chat), "")
         if not self.model:
-            raise WriterError(f"The server at {self.spec.url} lists no model", "Name one: server:URL#MODEL")
-        self.source = {"model": self.model.rstrip("/").split("/")[-1]}
+            which = f"no model that can chat, only {foreign_words(', '.join(other))}" if other else "no model"
+            raise WriterError(f"The server at {self.spec.url} lists {which}", "Name one: server:URL#MODEL")
+        self._describe()
         return self
 
+    def _describe(self) -> None:
+        """Set `source`: the model, and what was changed because the server refuses it."""
+        self.source = {"model": foreign_words(self.model.rstrip("/").split("/")[-1])}
+        if left_out := [field for field in OPTIONAL if field in self.refused]:
+            self.source["left_out"] = left_out
+        if MERGED in self.refused:
+            self.source["system"] = "in the user's message"
+
     def complete(
-        self, queue: deque[T], ask: Callable[[T], Prompt], probes: Sequence[T]
+        self, queue: deque[T], make_prompt: Callable[[T], Prompt], probes: Sequence[T]
     ) -> Iterator[tuple[T, Completion]]:
-        """Yield the server's answers in order. Raises WriterError when it is down, too slow or answers nonsense."""
+        """Yield (item, completion) in the order of `queue`.
+
+        Raises WriterError if the server fails TRIES times, does not get ready in WAIT_S, or only reasons.
+        """
         while queue:
             item = queue.popleft()
-            prompt, begun = ask(item), time.monotonic()
-            yield item, self._completion(self._ask(prompt), time.monotonic() - begun)
+            started = time.monotonic()
+            answer = self._request(make_prompt(item))
+            self._check_reasoning(answer)
+            seconds = time.monotonic() - started
+            counts = answer.tokens_in, answer.tokens_out, answer.reasoning
+            yield item, Completion(answer.text, answer.finish, *counts, seconds)
 
-    def _ask(self, prompt: Prompt) -> dict[str, Any]:
-        body = {"model": self.model, "messages": prompt.messages, "max_tokens": prompt.max_tokens, "stream": False}
-        body |= {"temperature": self.spec.temp, "top_p": self.spec.top_p, "seed": prompt.seed % 2**31}
-        for attempt in range(1, TRIES + 1):
+    def _request(self, prompt: Prompt) -> Answer:
+        """Return the server's answer to a prompt."""
+        return self._ask(
+            "/v1/chat/completions",
+            lambda changes: self._body(prompt, changes),
+            lambda answer: read(answer, self.spec.url),
+        )
+
+    def _body(self, prompt: Prompt, changes: set[str]) -> dict[str, Any]:
+        """Return a request without the fields in `changes`, and with the other changes that are in it."""
+        limit = "max_completion_tokens" if RENAMED in changes else "max_tokens"
+        body: dict[str, Any] = {"model": self.model, "messages": prompt.messages, limit: prompt.max_tokens}
+        if MERGED in changes:
+            body["messages"] = [{"role": "user", "content": f"{prompt.system}\n\n{prompt.user}"}]
+        body |= {"stream": False, "temperature": self.spec.temp, "top_p": self.spec.top_p}
+        body |= {"seed": prompt.seed % 2**31} | THINKING_OFF
+        return {key: value for key, value in body.items() if key not in changes or key not in OPTIONAL}
+
+    def _ask(self, path: str, make_body: Callable[[set[str]], Any], read: Callable[[dict[str, Any]], T]) -> T:
+        """Return what `read` makes of the answer; change what the server refuses, and try again what can be.
+
+        `make_body` makes the body from the changes so far. They are kept only if the server takes the request with
+        them: otherwise the error was about something else.
+        """
+        changes, failures, waited_s = set(self.refused), 0, 0.0
+        wordless = False  # a refusal without a word: this request goes on without OpenAI's unknown fields
+        while True:
             try:
-                answer = self._send("/v1/chat/completions", body | self.extra)
-                _message(answer, self.spec.url)
-                return answer
-            except _RefusedError as refused:
-                if not self.extra:  # a server that knows only what OpenAI's does gets only that
-                    raise WriterError(str(refused), "Check the model's name") from None
-                self.extra = {}
-            except WriterError:
-                if attempt == TRIES:
+                result = read(self.connection.send(path, make_body(changes | set(THINKING_OFF if wordless else ()))))
+                self._keep(changes)
+                return result
+            except ServerError as error:
+                body = make_body(changes)
+                if change := _refused(error, body, changes):
+                    changes.add(change)
+                    continue
+                if error.status in (400, 422) and not error.words and body and not wordless:
+                    wordless = True
+                    continue
+                if error.status in FINAL:
                     raise
-                time.sleep(self.pause_s * attempt)
-        return self._ask(prompt)
+                failures += 1
+                asks = error.status == 429 or error.wait_s is not None or error.loading
+                if asks:
+                    waited_s += self._wait(error, waited_s, failures)
+                    continue
+                if failures >= TRIES:
+                    raise
+            except WriterError:
+                failures += 1
+                if failures >= TRIES:
+                    raise
+            time.sleep(self.pause_s * failures)
 
-    def _completion(self, answer: dict[str, Any], seconds: float) -> Completion:
-        message, finish = _message(answer, self.spec.url)
-        parts = split(message)
-        told = answer.get("usage")
-        usage = told if isinstance(told, dict) else {}
-        count = [n if isinstance(n := usage.get(k), int) else 0 for k in ("prompt_tokens", "completion_tokens")]
-        finish = "reasoning" if parts.inside else finish
-        return Completion(parts.answer, finish, count[0], count[1], parts.reasoning, seconds)
+    def _wait(self, error: ServerError, waited_s: float, failures: int) -> float:
+        """Wait as long as the server asks to, or with growing pauses; return the seconds.
 
-    def _send(self, path: str, body: dict[str, Any] | None) -> dict[str, Any]:
-        """Return the JSON object that the server answers; raise WriterError, and _RefusedError for a 4xx status."""
-        url = self.spec.url
-        data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(url + path, data, {"Content-Type": "application/json"})
-        try:
-            with contextlib.closing(_OPEN(request, timeout=self.timeout_s)) as response:
-                raw = response.read(MAX_BYTES + 1)
-        except urllib.error.HTTPError as error:
-            error.close()
-            told = f"The server at {url} answers {error.code} ({error.reason})"
-            if error.code in (400, 422):
-                raise _RefusedError(told) from None
-            raise WriterError(told, "See the server's own log; the same command goes on") from None
-        except TimeoutError:
-            told = f"The server at {url} did not answer in {self.timeout_s:.0f} s"
-            raise WriterError(told, "See whether it has loaded its model; the same command goes on") from None
-        except (OSError, http.client.HTTPException) as error:
-            why = getattr(error, "reason", None) or error
-            if isinstance(why, TimeoutError):
-                why = f"no answer in {self.timeout_s:.0f} s"
-            told = f"There is no server at {url}, or it went away ({why})"
-            raise WriterError(told, "Start it (mlx_lm.server, LM Studio); the same command goes on") from None
-        try:
-            found = json.loads(raw[:MAX_BYTES])
-        except ValueError:
-            found = None
-        if not isinstance(found, dict):
-            raise _NonsenseError(f"The server at {url} answers what is no JSON object", "Is it an OpenAI-style server?")
-        return found
+        Raises `error` where that exceeds what is left of WAIT_S.
+        """
+        growing_s = min(self.pause_s * 2 ** min(failures, 9), LONGEST_PAUSE_S)
+        pause_s = max(self.pause_s, growing_s if error.wait_s is None else error.wait_s)
+        if waited_s + pause_s > WAIT_S:
+            raise error
+        why = "is loading its model" if error.loading else f"asks to wait: {error.status}"
+        said = foreign_words(error.words, 80)
+        about = f" ({said})" if said and not error.loading else ""
+        self._note(f"the server {why}{about}. Waiting, {WAIT_S / 60:.0f} minutes at most")
+        time.sleep(pause_s)
+        return pause_s
 
+    def _keep(self, changes: set[str]) -> None:
+        """Keep the changes with which a request has succeeded, and say so once."""
+        new = changes - self.refused
+        if not new:
+            return
+        self.refused |= new
+        if fields := [field for field in OPTIONAL if field in new]:
+            self._note(f"the server does not take {', '.join(fields)}: left out, and noted in the manifest")
+        if MERGED in new:
+            self._note("the model takes no system message: it is part of the user's, and noted in the manifest")
+        self._describe()
 
-class _RefusedError(WriterError):
-    pass
+    def _check_reasoning(self, answer: Answer) -> None:
+        """Say once that a model only reasons. Raises WriterError after ONLY_REASONED such answers in a row."""
+        self._only_reasoned = self._only_reasoned + 1 if answer.finish == "reasoning" else 0
+        if self._only_reasoned >= ONLY_REASONED:
+            message = f"{self.model} reasoned and wrote no story in {self._only_reasoned} answers in a row"
+            raise WriterError(foreign_words(message), THINKS)
+        if self._only_reasoned:
+            self._note(f"an answer was reasoning and no story. {THINKS}")
+
+    def _note(self, text: str) -> None:
+        if text not in self._noted:
+            self._noted.add(text)
+            self.on_note(text)
 
 
-class _NonsenseError(WriterError):
-    pass
-
-
-def _message(answer: dict[str, Any], url: str) -> tuple[str, str]:
-    """Return text and finish reason of a chat completion; raise WriterError if it is none."""
-    try:
-        choice = answer["choices"][0]
-        content = choice["message"].get("content") or ""
-        finish = choice.get("finish_reason") or "stop"
-        if isinstance(content, str) and isinstance(finish, str):
-            return content, finish
-    except (KeyError, IndexError, TypeError, AttributeError):
-        pass
-    raise WriterError(f"The server at {url} answers without a story", "Is it an OpenAI-style server?")
+def _refused(error: ServerError, body: dict[str, Any] | None, changes: set[str]) -> str | None:
+    """Return what in `body` the server's words refuse: a key of OPTIONAL, MERGED or RENAMED; None for anything else."""
+    if body is None or error.status in (401, 403, 429) or error.loading:
+        return None
+    if "max_completion_tokens" in error.words and RENAMED not in changes:
+        return RENAMED
+    for field, names in OPTIONAL.items():
+        if field in body and re.search(rf"(?<![A-Za-z_])(?:{names})(?![A-Za-z_])", error.words):
+            return field
+    if MERGED not in changes and SYSTEM.search(error.words):
+        return MERGED
+    return None

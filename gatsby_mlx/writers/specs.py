@@ -1,33 +1,39 @@
-"""Which writers there are: the house, the four, any mlx-lm repository or folder, any OpenAI-style server.
+"""The descriptions of writers: the house, the four models, any repository or folder for mlx-lm, any server.
 
->>> named("olmo").repo, named("server:http://localhost:1234#gemma").name
+>>> parse_spec("olmo").repo, parse_spec("server:http://localhost:1234#gemma").name
 ('mlx-community/Olmo-3-7B-Instruct-4bit', 'gemma')
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from gatsby_mlx.errors import UsageError
-from gatsby_mlx.writers.prompted import MAX_TOKENS
 
 GB = 10**9
+MAX_TOKENS = 320  # of a story: a document has at most 1,000 characters
+PROMPT_TOKENS = 512  # of a prompt, at most
+CACHE_COPIES = 2  # of the key-value cache, because sequences are copied when they join or leave the batch
 
 
 @dataclass(frozen=True)
 class HouseSpec:
-    """The house writer: embedded, needs no model. `house-plain` has all its nouns and few of its lines, for a model
-    that learns in hours; `house-small` few of either, for one that learns in minutes."""
+    """The house writer, which needs no model.
+
+    `house-plain` uses the full vocabulary with fewer templates, for a model that trains in hours. `house-small` has a
+    small vocabulary as well, for a model that trains in minutes.
+    """
 
     name: str = "house"
 
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """A model for mlx-lm: a repository of the hub at a revision (a commit, a branch; None: its newest), or a folder.
+    """A model for mlx-lm: `repo` is a repository of the hub or a folder.
 
-    `batch` is how many stories are written at once (None: as many as memory holds, at most 32). `size_bytes` (of the
-    weights) and `kv_bytes` (of key-value cache, a token) are what is known before anything is downloaded; 0: unknown.
+    `revision` is a commit, a branch or a tag; None is the newest commit. `batch` is the number of stories that are
+    written together; None is as many as fit into memory, at most 32. `size_bytes` is the size of the weights, and
+    `kv_bytes` the size of the key-value cache for one token; 0 means that it is not known before the download.
     """
 
     name: str
@@ -40,16 +46,24 @@ class ModelSpec:
     size_bytes: int = 0
     kv_bytes: int = 0
 
+    def story_bytes(self, kv_bytes: int | None = None) -> int:
+        """Return the bytes of key-value cache for one story. `kv_bytes` is a measured size for one token."""
+        return CACHE_COPIES * (PROMPT_TOKENS + self.max_tokens) * (kv_bytes or self.kv_bytes)
+
     @property
     def folder(self) -> Path | None:
-        """The folder that `repo` names, if it is a path and no repository."""
+        """The folder, if `repo` is a path; None if it is a repository."""
         path = Path(self.repo).expanduser()
         return path if path.is_dir() or self.repo.startswith(("/", "./", "../", "~")) else None
 
 
 @dataclass(frozen=True)
 class ServerSpec:
-    """A model behind an OpenAI-style server; without `model`, the first that the server lists."""
+    """A model behind an OpenAI-style server. Without `model` it is the first one on the server's list that can chat.
+
+    `url` has no password. `api_key_env` is the variable of the environment that holds the server's key; `userinfo` is
+    NAME:PASSWORD from its address. Neither is part of a manifest.
+    """
 
     name: str
     url: str
@@ -57,12 +71,14 @@ class ServerSpec:
     temp: float = 0.8
     top_p: float = 0.95
     max_tokens: int = MAX_TOKENS
+    api_key_env: str = ""
+    userinfo: str = field(default="", repr=False)
 
 
 Spec = HouseSpec | ModelSpec | ServerSpec
 
-# Repositories, commits, sizes and cache sizes from public records (not from a download); the samplings are the makers'
-# own advice where there is one, nearer to 0.8 for a story.
+# Repositories, commits and sizes are from the hub's pages, not from a download. Temperatures follow the makers' advice
+# where there is any, closer to 0.8 for stories.
 FOUR: dict[str, ModelSpec] = {
     s.name: s
     for s in (
@@ -103,8 +119,8 @@ HOUSES = ("house", "house-plain", "house-small")
 KNOWN = f"four, {', '.join((*FOUR, *HOUSES))}, server:URL#MODEL, a repository (OWNER/NAME) or a folder with a model"
 
 
-def named(word: str) -> Spec:
-    """Return the writer that `word` names; raise UsageError, naming what there is, if it names none."""
+def parse_spec(word: str) -> Spec:
+    """Return the writer that `word` describes. Raises UsageError, with the choices, for any other word."""
     if word in HOUSES:
         return HouseSpec(word)
     if word in FOUR:
@@ -113,17 +129,49 @@ def named(word: str) -> Spec:
         return _server(word.removeprefix("server:"))
     spec = ModelSpec(_short(word), word)
     if spec.folder is None and not re.fullmatch(r"[\w.-]+/[\w.-]+", word):
-        raise UsageError(f"There is no writer {word!r}", f"Choose from: {KNOWN}")
+        raise UsageError(f"There is no writer {_hidden(word)!r}", f"Choose from: {KNOWN}")
     return spec
 
 
-def _server(place: str) -> ServerSpec:
-    url, _, model = place.partition("#")
-    if not re.fullmatch(r"https?://[^\s/?#]+(?:/[^\s?#]*)?", url):
-        raise UsageError(f"A server is server:URL#MODEL, not 'server:{place}'", "Try server:http://localhost:1234#NAME")
-    return ServerSpec(_short(model or url.split("//")[1]), url.rstrip("/").removesuffix("/v1"), model)
+_ADDRESS = re.compile(
+    r"(?P<scheme>https?://)(?:(?P<userinfo>[^\s/?#]*)@)?"
+    r"(?P<rest>(?:[^\s/?#@:\[\]]+|\[[0-9a-fA-F:.]+\])(?::\d{1,5})?(?:/[^\s?#@]*)?)"
+)
+
+
+def _server(address: str) -> ServerSpec:
+    """Return the server at URL#MODEL. URL may be that of a request, and may have NAME:PASSWORD@ before the host."""
+    url, _, model = address.partition("#")
+    found = _ADDRESS.fullmatch(url)
+    if not found:
+        message = f"A server is server:URL#MODEL, not 'server:{_hidden(address)}'"
+        raise UsageError(message, "Try server:http://localhost:1234#NAME")
+    rest = re.sub(r"/v1/(?:chat/completions|completions|models)$", "/v1", found["rest"].rstrip("/"))
+    named = model or (rest if rest == found["rest"].rstrip("/") else rest.removesuffix("/v1"))
+    base = found["scheme"] + rest.removesuffix("/v1")
+    return ServerSpec(_short(named), base, model, userinfo=found["userinfo"] or "")
+
+
+def with_api_key(spec: Spec, name: str) -> Spec:
+    """Return `spec` with the variable that holds its server's key; other writers, and one with a password, unchanged.
+
+    Raises UsageError for what is no name of a variable. It might be the key itself, so it is not repeated.
+    """
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+        message = "An API key is given by the name of the environment variable that holds it, not by itself"
+        raise UsageError(message, "Put the key there: export API_KEY=..., and then give --api-key-env API_KEY")
+    if isinstance(spec, ServerSpec) and not spec.api_key_env and not spec.userinfo:
+        return replace(spec, api_key_env=name)
+    return spec
+
+
+def _hidden(word: str) -> str:
+    """Return `word` without what may be a password: everything before an @, or in place of a port."""
+    if "@" in word:
+        return f"...@{word.rpartition('@')[2]}"
+    return re.sub(r"(://[^/:]*:)(?!\d{1,5}(?:[/#]|$))[^/]*", r"\1...", word)
 
 
 def _short(word: str) -> str:
-    """Return a writer's name for a repository, folder or model: its last part, in the letters of a prime's `voice`."""
+    """Return a writer's name for a repository, folder or model: its last part, in the letters allowed in a `voice`."""
     return re.sub(r"[^a-z0-9.-]+", "-", word.rstrip("/").split("/")[-1].lower()).strip("-.") or "model"

@@ -1,4 +1,4 @@
-"""document: it holds what a reader needs and nothing private, a table shows it, and strangers are refused."""
+"""document: it has what a reader needs and nothing private, and is shown as a table and as plots."""
 
 import json
 import math
@@ -13,7 +13,7 @@ from gatsby_mlx.cli.bench import render
 from gatsby_mlx.errors import GatsbyError, UsageError
 
 
-def test_it_survives_json_and_tells_nothing_of_the_owner(content, saved, monkeypatch):
+def test_document_survives_json_and_has_nothing_private(content, saved, monkeypatch):
     assert document.read(saved) == content
     text = json.dumps(content)
     for private in (socket.gethostname(), os.environ.get("USER", "\0"), str(Path.home()) + "/", str(Path.cwd())):
@@ -21,11 +21,11 @@ def test_it_survives_json_and_tells_nothing_of_the_owner(content, saved, monkeyp
     assert content["machine"]["processors"] >= 1 and content["machine"]["chip"]
 
 
-def test_settings_of_the_blas_are_recorded(monkeypatch):
+def test_variables_of_the_blas_are_recorded(monkeypatch):
     monkeypatch.setenv("OPENBLAS_CORETYPE", "Haswell")
     monkeypatch.setenv("SECRET_TOKEN", "hidden")
-    told = document.machine()["environment"]
-    assert told["OPENBLAS_CORETYPE"] == "Haswell" and "SECRET_TOKEN" not in told
+    variables = document.machine()["environment"]
+    assert variables["OPENBLAS_CORETYPE"] == "Haswell" and "SECRET_TOKEN" not in variables
 
 
 def test_table_shows_medians_ratio_and_share(content):
@@ -34,13 +34,13 @@ def test_table_shows_medians_ratio_and_share(content):
     assert len({len(line) for line in shown.splitlines()[3:]}) == 1
 
 
-def test_table_shows_a_result_beside_another_of_its_own(content):
+def test_table_shows_a_comparison_with_another_result(content):
     beside = {"of": "1 process", **timing.ratio([3.0, 3.0], [2.0, 2.0])}
     content["results"] += [suites.result("scale", "2 processes", "characters/s", {"mlx": [3.0, 3.0]}, beside=beside)]
     assert "1.5 [1.5 to 1.5] of 1 process" in render(content).splitlines()[-1]
 
 
-def test_without_a_rival_the_columns_are_left_out(content):
+def test_table_without_pytorch_has_no_columns_for_it(content):
     for result in content["results"]:
         result.update(torch=None, ratio=None, peak_ratio=None)
     shown = render(content)
@@ -48,21 +48,21 @@ def test_without_a_rival_the_columns_are_left_out(content):
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
-    [("{", "no JSON"), ("[1]", "schema None"), ('{"schema": "gatsby-mlx/bench/9"}', "bench/9'")],
+    ("text", "message"),
+    [("{", "not a JSON"), ("[1]", "schema None"), ('{"schema": "gatsby-mlx/bench/9"}', "bench/9'")],
 )
-def test_what_is_no_document_of_this_schema_is_refused(text, told, tmp_path):
+def test_file_of_another_schema_is_refused(text, message, tmp_path):
     (tmp_path / "x.json").write_text(text)
-    with pytest.raises(UsageError, match=told) as error:
+    with pytest.raises(UsageError, match=message) as error:
         document.read(tmp_path / "x.json")
-    assert "gatsby bench" in error.value.cure
+    assert "gatsby bench" in error.value.hint
     with pytest.raises(GatsbyError, match="cannot be read"):
         document.read(tmp_path / "absent.json")
 
 
-def test_a_lower_time_is_a_better_ratio():
-    found = suites.result("start", "x", "s", {"mlx": [1.0, 1.0], "torch": [3.0, 3.0]}, higher=False)
-    assert found["ratio"]["median"] == 3
+def test_ratio_of_times_is_higher_for_the_lower_time():
+    start = suites.result("start", "x", "s", {"mlx": [1.0, 1.0], "torch": [3.0, 3.0]}, higher=False)
+    assert start["ratio"]["median"] == 3
 
 
 def test_plots_are_drawn_for_growth_and_for_ratios(content, tmp_path):
@@ -79,13 +79,13 @@ def test_plots_are_drawn_for_growth_and_for_ratios(content, tmp_path):
         plots.draw([content, content], tmp_path / "none.svg")
 
 
-def test_growth_with_size_takes_what_is_alike_but_for_size(content, trained, tmp_path):
+def test_growth_with_size_uses_results_that_differ_only_in_size(content, trained, tmp_path):
     small, large = ([speed] * 6 for speed in (2000.0, 500.0))
-    told = [trained(512, small, None, n_embd=192), trained(512, large, None)]
-    told += [trained(512, [9.0] * 6, None, n_embd=192, dropout=0.2)]  # another dropout: another line
-    assert plots.growing(told) == "size" and plots.growing(told[1:2]) == ""
-    assert plots.growing([*told, trained(256, large, None)]) == "context"
-    plots.draw([{**content, "results": told}], tmp_path / "size.svg")
+    results = [trained(512, small, None, n_embd=192), trained(512, large, None)]
+    results += [trained(512, [9.0] * 6, None, n_embd=192, dropout=0.2)]  # another dropout, so not on this line
+    assert plots.growing(results) == "size" and plots.growing(results[1:2]) == ""
+    assert plots.growing([*results, trained(256, large, None)]) == "context"
+    plots.draw([{**content, "results": results}], tmp_path / "size.svg")
     drawn = (tmp_path / "size.svg").read_text()
     exponent = math.log(4) / math.log(10.65 / 2.67)
     assert f"MLX: slope {exponent:+.2f}" in drawn

@@ -1,4 +1,4 @@
-"""timing: the interval holds the median as often as it says, a ratio cancels what both suffer, drift shows."""
+"""timing: the interval contains the median as often as it claims, and a ratio of pairs cancels common noise."""
 
 import doctest
 import math
@@ -34,16 +34,16 @@ def test_interval_narrows_with_more_values():
 
 
 @pytest.mark.parametrize("values", [[2.0], [2.0, 3.0], [1.0, 2.0, 3.0, 4.0, 5.0]])
-def test_few_values_give_their_whole_range(values):
+def test_interval_of_few_values_is_their_range(values):
     _, low, high = timing.median_interval(values)
     assert (low, high) == (min(values), max(values))
 
 
-def test_ratio_of_pairs_does_not_feel_what_slows_both():
+def test_ratio_of_pairs_cancels_what_slows_both():
     slow = [1, 1, 5, 1, 9, 1, 1, 7]
-    found = timing.ratio([30 / s for s in slow], [10 / s for s in slow])
-    assert (found["median"], found["low"], found["high"]) == pytest.approx((3, 3, 3))
-    assert found["n"] == 8
+    ratio = timing.ratio([30 / s for s in slow], [10 / s for s in slow])
+    assert (ratio["median"], ratio["low"], ratio["high"]) == pytest.approx((3, 3, 3))
+    assert ratio["n"] == 8
 
 
 def test_drift_compares_the_ends():

@@ -1,5 +1,6 @@
-"""work: what a step costs by arithmetic agrees with the model, and what does not fit is said with what would."""
+"""work: the computed cost of a step agrees with the model, and a batch that does not fit is refused."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -11,7 +12,7 @@ from gatsby_mlx.model.gpt import GPT
 
 
 @pytest.mark.parametrize("name", ["story", "pocket", "seed"])
-def test_parameters_are_those_of_the_model_but_for_norms(name):
+def test_parameters_are_those_of_the_model_without_norms(name):
     config = preset(name).model
     model = GPT(config)
     norms = sum(v.size for v in model.named().values() if v.ndim == 1)
@@ -24,33 +25,33 @@ def test_flops_of_the_published_size():
     assert work.train_flops(config, 512) == pytest.approx(3 * (2 * work.n_params(config) + 4 * 6 * 384 * 256))
 
 
-def test_work_travels_as_json():
+def test_work_survives_json():
     job = work.TrainWork(GPTConfig(block_size=256, dropout=0.1), 8, 256, "bfloat16")
-    assert work.train_work(work.plain(job)) == job
+    assert work.TrainWork.from_json(json.loads(json.dumps(job.to_json()))) == job
 
 
 @pytest.mark.parametrize("changes", [{"batch": 0}, {"context": 1024}, {"dtype": "int8"}])
-def test_work_that_cannot_be_is_refused(changes):
+def test_work_out_of_range_is_refused(changes):
     with pytest.raises(UsageError):
         replace(work.TrainWork(), **changes)
 
 
-@pytest.mark.parametrize("changes", [{"pairs": 0}, {"turn_s": 0}, {"device": "tpu"}])
-def test_settings_that_cannot_be_are_refused(changes):
+@pytest.mark.parametrize("changes", [{"pairs": 0}, {"round_s": 0}, {"device": "tpu"}])
+def test_settings_out_of_range_are_refused(changes):
     with pytest.raises(UsageError):
         work.Settings(**changes)
 
 
-def test_a_batch_that_does_not_fit_is_refused_with_one_that_does():
+def test_batch_that_does_not_fit_is_refused_with_one_that_does():
     job = work.TrainWork(batch=64)
-    work.check_fits(job, 0)  # not known
+    work.check_fits(job, 0)  # unknown
     work.check_fits(job, 10**12)
     with pytest.raises(UsageError, match="are free") as error:
         work.check_fits(job, 10**9)
-    fits = int(error.value.cure.split()[-1])
+    fits = int(error.value.hint.split()[-1])
     work.check_fits(replace(job, batch=fits), 10**9)
     with pytest.raises(UsageError):
         work.check_fits(replace(job, batch=fits + 1), 10**9)
     with pytest.raises(UsageError, match="GB") as error:
         work.check_fits(job, 10**6)
-    assert "smaller" in error.value.cure
+    assert "smaller" in error.value.hint

@@ -1,4 +1,4 @@
-"""Ways to run `gatsby` in this process and in one of its own, and a model that is saved, not trained."""
+"""Ways to run `gatsby` in this process and in a separate one, and a random model."""
 
 import json
 import os
@@ -19,7 +19,7 @@ TINY = Preset(
     TrainConfig(warmup_chars=2_000, max_chars=20_000, eval_every_chars=10_000, dial_topics=1),
 )
 
-# `python -c TINY_CLI ...` is `gatsby ...` with the small preset in the place of `pocket`: no option exists for that.
+# `python -c TINY_CLI ...` is `gatsby ...` with the small preset in the workdir of `pocket`: no option exists for that.
 TINY_CLI = f"""
 from gatsby_mlx import cli, config
 from gatsby_mlx.config import GPTConfig, Preset, TrainConfig
@@ -35,7 +35,7 @@ def gatsby(*args: object) -> Result:
 
 def environment(home: Path, **more: str) -> dict[str, str]:
     kept = {k: os.environ[k] for k in ("PATH", "LANG", "XDG_CACHE_HOME", "TMPDIR") if k in os.environ}
-    kept |= {"XDG_CACHE_HOME": kept.get("XDG_CACHE_HOME", str(Path("~/.cache").expanduser()))}  # holds the forwarder
+    kept |= {"XDG_CACHE_HOME": kept.get("XDG_CACHE_HOME", str(Path("~/.cache").expanduser()))}  # holds the BLAS shim
     kept |= {"PYTHONDONTWRITEBYTECODE": "1"}  # a process with a limit on file sizes would leave torn ones
     return {**kept, "HOME": str(home), "TERM": "xterm-256color", "PYTHONPATH": str(ROOT), **more}
 
@@ -45,7 +45,7 @@ def command(*args: object) -> list[str]:
 
 
 def real(home: Path, *args: object, env: dict[str, str] | None = None, **more) -> subprocess.CompletedProcess[str]:
-    """Run `python cli.py ARGS` as a process of its own, in the folder `home`."""
+    """Run `python cli.py ARGS` as a separate process, in the folder `home`."""
     shared = {"cwd": home, "env": environment(home, **(env or {})), "text": True, "timeout": 60}
     if "stdout" not in more:
         shared |= {"capture_output": True}
@@ -53,12 +53,12 @@ def real(home: Path, *args: object, env: dict[str, str] | None = None, **more) -
 
 
 def save_model(folder: Path, alphabet: str | None = None, seed: int = 3) -> Path:
-    """Save a random model: it babbles, and now and then it ends."""
+    """Save a random model. Its stories are noise, and now and then one ends."""
     import mlx.core as mx
 
     from gatsby_mlx.model import checkpoint
     from gatsby_mlx.model.gpt import GPT
-    from gatsby_mlx.prime import ALPHABET
+    from gatsby_mlx.story.prime import ALPHABET
     from gatsby_mlx.tokenizer import CharTokenizer
 
     tokenizer = CharTokenizer(alphabet or ALPHABET)

@@ -22,8 +22,8 @@ def corpus(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def place(tmp_path, monkeypatch) -> Path:
-    """An empty working folder, with nothing shipped, in which `pocket` is a tiny preset."""
+def workdir(tmp_path, monkeypatch) -> Path:
+    """An empty working folder, in which no checkpoint ships and `pocket` is a tiny preset."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(shipped, "checkpoint", lambda: None)
     monkeypatch.setitem(config.PRESETS, "pocket", TINY)

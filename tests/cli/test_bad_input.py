@@ -1,4 +1,4 @@
-"""What bad input gets: one line with what, why and a cure, the right exit code, and nothing written."""
+"""What bad input gets: one line with what, why and a hint, the right exit code, and nothing written."""
 
 import json
 import os
@@ -13,10 +13,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gatsby_mlx.corpus.load import load
-from gatsby_mlx.prime import ALPHABET
+from gatsby_mlx.story.prime import ALPHABET
 
 TOPIC = "a dog and a balloon"
-CURE = re.compile(
+HINT = re.compile(
     r"gatsby [a-z]+|(?<![\w-])--[a-z]+|GATSBY_BLAS"  # a command, an option, a variable
     r"|mkdir -p|such as|one topic a line|[Cc]hoose|the manifest away|options it began with"  # or something to do
 )
@@ -34,13 +34,13 @@ def refused(code: int, *words: object, within: Path | None = None) -> str:
     line = one_line(done.stderr)
     assert done.exit_code == code, line
     assert done.stdout == ""
-    assert CURE.search(line.removeprefix("gatsby: ")), line
+    assert HINT.search(line.removeprefix("gatsby: ")), line
     assert tree(within or Path.cwd()) == before
     return line
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (["tell", TOPIC, "--green", "0"], "1 to 5"),
         (["tell", TOPIC, "--green", "6"], "1 to 5"),
@@ -101,12 +101,12 @@ def refused(code: int, *words: object, within: Path | None = None) -> str:
     ],
     ids=lambda value: " ".join(value)[:40].encode("unicode_escape").decode() if isinstance(value, list) else None,
 )
-def test_usage_error_is_one_line_and_exit_2(place, words, told):
-    assert told in refused(2, *words)
+def test_usage_error_is_one_line_and_exit_2(workdir, words, message):
+    assert message in refused(2, *words)
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         (["--lr", "nan"], "learning rate"),
         (["--lr", "-0.1"], "learning rate"),
@@ -116,8 +116,8 @@ def test_usage_error_is_one_line_and_exit_2(place, words, told):
         (["--dropout", "nan"], "dropout"),
     ],
 )
-def test_training_value_out_of_range_is_refused_before_anything_is_written(place, corpus, options, told):
-    assert told in refused(2, "train", "--preset", "pocket", "--corpus", corpus, *options)
+def test_training_value_out_of_range_is_refused_before_anything_is_written(workdir, corpus, options, message):
+    assert message in refused(2, "train", "--preset", "pocket", "--corpus", corpus, *options)
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -144,7 +144,7 @@ def damaged(corpus: Path, how: str) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("how", "told"),
+    ("how", "message"),
     [
         ("empty", "empty"),
         ("binary", "not text"),
@@ -154,41 +154,41 @@ def damaged(corpus: Path, how: str) -> bytes:
         ("cut", r"line \d+: torn document"),
     ],
 )
-def test_corpus_that_cannot_be_read_is_refused(place, corpus, how, told):
+def test_corpus_that_cannot_be_read_is_refused(workdir, corpus, how, message):
     content = damaged(corpus, how)
-    (place / "raw.txt").write_bytes(content)
+    (workdir / "raw.txt").write_bytes(content)
     for words in (["corpus", "show", "raw.txt"], ["train", "--preset", "pocket", "--corpus", "raw.txt"]):
         line = refused(1, *words)
-        assert re.search(told, line)
+        assert re.search(message, line)
         if how == "torn":
             number = re.search(r"line (\d+)", line)
             assert number
             assert b"obsess" in content.split(b"\n")[int(number[1]) - 1]
 
 
-def test_corpus_that_is_missing_or_at_odds_with_its_manifest_is_refused(place, corpus):
+def test_corpus_that_is_missing_or_at_odds_with_its_manifest_is_refused(workdir, corpus):
     assert "no corpus at" in refused(1, "corpus", "show", "nowhere")
     assert "no corpus at" in refused(1, "train", "--corpus", "nowhere")
     for name in ("raw.txt", "manifest.json"):
-        shutil.copy(corpus / name, place / name)
-    (place / "raw.txt").write_text((corpus / "raw.txt").read_text().replace("the", "teh", 1))
+        shutil.copy(corpus / name, workdir / name)
+    (workdir / "raw.txt").write_text((corpus / "raw.txt").read_text().replace("the", "teh", 1))
     assert "disagree" in refused(1, "corpus", "show", ".")
-    (place / "manifest.json").write_text("{")
+    (workdir / "manifest.json").write_text("{")
     assert "manifest" in refused(1, "corpus", "show", ".")
 
 
-def test_corpus_too_small_to_split_is_refused(place, corpus):
-    (place / "one.txt").write_text(load(corpus).documents[0].text)
+def test_corpus_too_small_to_split_is_refused(workdir, corpus):
+    (workdir / "one.txt").write_text(load(corpus).documents[0].text)
     assert "too small to split" in refused(1, "train", "--preset", "pocket", "--corpus", "one.txt")
 
 
-def copy(model: Path, place: Path) -> Path:
-    return Path(shutil.copytree(model, place / "m"))
+def copy(model: Path, workdir: Path) -> Path:
+    return Path(shutil.copytree(model, workdir / "m"))
 
 
 @pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "model.safetensors"])
-def test_checkpoint_that_is_incomplete_or_truncated_is_refused(place, model, name):
-    folder = copy(model, place)
+def test_checkpoint_that_is_incomplete_or_truncated_is_refused(workdir, model, name):
+    folder = copy(model, workdir)
     whole = (folder / name).read_bytes()
     for part in (0, 1, len(whole) // 2, len(whole) - 3):
         (folder / name).write_bytes(whole[:part])
@@ -197,10 +197,10 @@ def test_checkpoint_that_is_incomplete_or_truncated_is_refused(place, model, nam
     assert "no checkpoint" in (line := refused(1, "tell", TOPIC, "--model", "m")) or "missing" in line
 
 
-def test_checkpoint_that_is_missing_or_of_another_version_is_refused(place, model):
+def test_checkpoint_that_is_missing_or_of_another_version_is_refused(workdir, model):
     assert "no checkpoint at nowhere" in refused(1, "tell", TOPIC, "--model", "nowhere")
     assert "no checkpoint" in refused(1, "dial", "--model", "")
-    folder = copy(model, place)
+    folder = copy(model, workdir)
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "format": "gatsby-mlx/checkpoint/99"}))
     assert "checkpoint/99" in refused(1, "tell", TOPIC, "--model", "m")
@@ -209,52 +209,52 @@ def test_checkpoint_that_is_missing_or_of_another_version_is_refused(place, mode
     assert "does not fit" in refused(1, "tell", TOPIC, "--model", "m")
 
 
-def test_checkpoint_whose_vocabulary_does_not_fit_is_refused(place, model):
-    folder = copy(model, place)
-    save_model(place / "other", ALPHABET + "\t")
-    (folder / "tokenizer.json").write_bytes((place / "other" / "tokenizer.json").read_bytes())
+def test_checkpoint_whose_vocabulary_does_not_fit_is_refused(workdir, model):
+    folder = copy(model, workdir)
+    save_model(workdir / "other", ALPHABET + "\t")
+    (folder / "tokenizer.json").write_bytes((workdir / "other" / "tokenizer.json").read_bytes())
     assert "vocabulary has 97 characters and the model 96" in refused(1, "tell", TOPIC, "--model", "m")
-    save_model(place / "few", "\n []=:abcdeghinorstv12345")
+    save_model(workdir / "few", "\n []=:abcdeghinorstv12345")
     line = refused(2, "tell", "a quick fox", "--model", "few")
     assert "'f'" in line
 
 
-def test_no_model_at_all_is_said_with_the_way_to_one(place):
+def test_no_model_at_all_is_reported_with_the_way_to_one(workdir):
     line = refused(1, "tell", TOPIC)
     assert "gatsby demo" in line
     assert refused(1, "dial") == line
 
 
 @pytest.mark.parametrize("words", [["write", "--n", 5], ["train", "--preset", "pocket"]], ids=["write", "train"])
-def test_output_folder_with_something_else_in_it_is_left_alone(place, corpus, words):
+def test_output_folder_with_something_else_in_it_is_left_alone(workdir, corpus, words):
     more = ["--corpus", corpus] if words[0] == "train" else []
-    (place / "full").mkdir()
-    (place / "full" / "a").write_text("mine")
+    (workdir / "full").mkdir()
+    (workdir / "full" / "a").write_text("mine")
     assert "full" in refused(1, *words, *more, "--out", "full")
-    (place / "file").write_text("mine")
+    (workdir / "file").write_text("mine")
     assert "file" in refused(1, *words, *more, "--out", "file")
     below = gatsby(*words, *more, "--out", "file/below")
     assert below.exit_code == 1
     assert "a file is in the way" in below.stderr.splitlines()[-1]
-    assert (place / "file").read_text() == "mine"
+    assert (workdir / "file").read_text() == "mine"
 
 
-def test_another_corpus_in_the_output_folder_is_left_alone(place, corpus):
-    shutil.copytree(corpus, place / "c")
+def test_another_corpus_in_the_output_folder_is_left_alone(workdir, corpus):
+    shutil.copytree(corpus, workdir / "c")
     assert "another corpus" in refused(1, "write", "--n", 50, "--seed", 1, "--out", "c")
 
 
-def test_resume_without_a_run_or_with_other_options_is_refused(place, corpus):
+def test_resume_without_a_run_or_with_other_options_is_refused(workdir, corpus):
     words = ["train", "--preset", "pocket", "--corpus", corpus, "--out", "run"]
     assert "no run to resume" in refused(1, *words, "--resume")
     assert gatsby(*words, "--max-chars", 5000).exit_code == 0
     assert "max_chars" in refused(1, *words, "--resume")
-    (place / "run" / "last" / "state.json").write_text("{}")
+    (workdir / "run" / "last" / "state.json").write_text("{}")
     assert "damaged" in refused(1, *words, "--max-chars", 5000, "--resume")
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [
         (b"a dog\n\xff\xfe\n", "not UTF-8"),
         (b"\n# nothing\n", "no topic"),
@@ -262,14 +262,14 @@ def test_resume_without_a_run_or_with_other_options_is_refused(place, corpus):
         ("a dog\nкот\n".encode(), "line 2"),
     ],
 )
-def test_topics_file_that_cannot_be_used_is_refused(place, content, told):
-    (place / "topics.txt").write_bytes(content)
-    assert told in refused(2, "dial", "--topics", "topics.txt")
-    assert told in refused(2, "write", "--topics", "topics.txt", "--out", "c")
+def test_topics_file_that_cannot_be_used_is_refused(workdir, content, message):
+    (workdir / "topics.txt").write_bytes(content)
+    assert message in refused(2, "dial", "--topics", "topics.txt")
+    assert message in refused(2, "write", "--topics", "topics.txt", "--out", "c")
 
 
-def test_stories_that_cannot_be_used_are_refused(place, model, corpus):
-    (place / "notes.txt").write_text("dear diary\n")
+def test_stories_that_cannot_be_used_are_refused(workdir, model, corpus):
+    (workdir / "notes.txt").write_text("dear diary\n")
     assert "notes.txt" in refused(2, "honour", "--stories", "notes.txt")
     words = ["--stories", "told.jsonl", "--model", model, "--n-topics", 1, "--max-tokens", 20]
     assert gatsby("dial", *words).exit_code == 0
@@ -279,15 +279,15 @@ def test_stories_that_cannot_be_used_are_refused(place, model, corpus):
     assert "no folder nowhere" in refused(2, "dial", *words[2:], "--stories", "nowhere/told.jsonl")
 
 
-def test_more_stories_than_topics_is_refused_with_the_number_that_fits(place):
-    (place / "topics.txt").write_text("a dog\na cat\n")
+def test_more_stories_than_topics_is_refused_with_the_number_that_fits(workdir):
+    (workdir / "topics.txt").write_text("a dog\na cat\n")
     assert "--n 10" in refused(2, "write", "--topics", "topics.txt", "--n", 15, "--out", "c")
 
 
-def test_place_that_cannot_be_written_is_one_line(place, corpus, model):
+def test_folder_that_cannot_be_written_is_one_line(workdir, corpus, model):
     closed = Path("/proc")  # where even root creates no file
     if os.geteuid() != 0 or not closed.is_dir():
-        closed = place / "closed"
+        closed = workdir / "closed"
         closed.mkdir(mode=0o500)
     for words in (
         ["write", "--n", 5, "--out", closed / "c"],
@@ -303,16 +303,16 @@ def test_place_that_cannot_be_written_is_one_line(place, corpus, model):
     assert "50 stories" in done.stdout, "the figures are not lost with the plot"
 
 
-def test_blas_that_does_not_exist_is_one_line(place, model):
+def test_blas_that_does_not_exist_is_one_line(workdir, model):
     env = {"GATSBY_BLAS": "/nonexistent"}
     for words in (["tell", TOPIC, "--model", model], ["doctor"]):
-        done = real(place, *words, env=env)
+        done = real(workdir, *words, env=env)
         assert done.returncode == 2
         assert "GATSBY_BLAS" in one_line(done.stderr)
         assert done.stdout == ""
 
 
-def test_without_a_compiler_training_says_so_and_goes_on(place, corpus, monkeypatch):
+def test_training_without_a_compiler_warns_and_continues(workdir, corpus, monkeypatch):
     monkeypatch.setattr("gatsby_mlx.device.compiler.shutil.which", lambda name: None)
     monkeypatch.setattr("gatsby_mlx.device.compiler.sys.platform", "linux")
     done = gatsby("train", "--preset", "pocket", "--corpus", corpus, "--max-chars", 5000)
@@ -322,8 +322,8 @@ def test_without_a_compiler_training_says_so_and_goes_on(place, corpus, monkeypa
     assert "apt-get install g++" in line
 
 
-def test_without_a_compiler_doctor_advises_one(place):
-    done = real(place, "doctor", env={"PATH": str(place)})
+def test_without_a_compiler_doctor_advises_one(workdir):
+    done = real(workdir, "doctor", env={"PATH": str(workdir)})
     assert done.returncode == 0
     assert ("apt-get install g++" in done.stdout) is (sys.platform == "linux")  # Metal's is part of macOS
     assert done.stderr == ""

@@ -11,10 +11,10 @@ from gatsby_mlx.bench.work import Settings
 
 @pytest.fixture
 def saved(tmp_path):
-    halves = {"mlx": {"device": "cpu", "versions": {"mlx": "0.32.4"}}}
+    peers = {"mlx": {"device": "cpu", "versions": {"mlx": "0.32.4"}}}
     results = [suites.result("start", "gatsby --help", "s", {"mlx": [0.1, 0.2]}, higher=False)]
     path = tmp_path / "bench.json"
-    path.write_text(json.dumps(document.build(results, halves, Settings(), "gatsby bench decode")))
+    path.write_text(json.dumps(document.build(results, peers, Settings(), "gatsby bench decode")))
     return path
 
 
@@ -25,7 +25,7 @@ def test_show_compares_documents(saved):
 
 
 @pytest.mark.parametrize(
-    ("args", "code", "told"),
+    ("args", "code", "message"),
     [
         (("bench", "fly"), 2, "No such command 'fly'"),
         (("bench", "train", "--batch", "0"), 2, "whole number"),
@@ -40,20 +40,22 @@ def test_show_compares_documents(saved):
         (("bench", "train", "--device", "cuda", "--against", "none"), 2, "no cuda here"),
         (("bench", "train", "--batch", "1000000", "--against", "none"), 2, "are free. Try --batch"),
         (("bench", "show", "absent.json"), 1, "cannot be read"),
+        (("bench", "serve", "--model", "nowhere"), 1, "gatsby serve did not start. There is no checkpoint at nowhere"),
+        (("bench", "serve", "--seconds", "0"), 2, "'--seconds': 0.0 is not in the range"),
     ],
 )
-def test_a_mistake_is_one_line_with_its_cure(args, code, told, tmp_path, monkeypatch):
+def test_mistake_is_one_line_with_a_hint(args, code, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "other.json").write_text('{"schema": "gatsby-mlx/bench/9"}')
     result = gatsby(*args)
     assert result.exit_code == code
-    assert told in one_line(result.stderr)
+    assert message in one_line(result.stderr)
 
 
-def test_bench_write_of_no_model_is_one_line(tmp_path, monkeypatch):
+def test_bench_write_without_a_model_is_one_line(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     result = gatsby("bench", "write", "nowhere")
-    assert result.exit_code == 2 and "nowhere is no model in mlx-lm's form" in one_line(result.stderr)
+    assert result.exit_code == 2 and "nowhere is not a model in mlx-lm's form" in one_line(result.stderr)
 
 
 def test_several_presets_are_measured_into_one_document(tmp_path, monkeypatch):

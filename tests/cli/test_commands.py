@@ -11,7 +11,8 @@ import click
 import pytest
 from cli_tools import ROOT, gatsby
 
-from gatsby_mlx import __version__, cli
+from gatsby_mlx import __version__, cli, config
+from gatsby_mlx.cli.console import PresetName
 
 
 def walk(group: click.Group, path: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], click.Command]]:
@@ -34,7 +35,7 @@ def test_command_has_help_and_an_example_that_parses(path):
     command = COMMANDS[path]
     text = command.help or ""
     assert "." in text.split("\b")[0], "a sentence says what it does"
-    assert "\b" in text, "an example stands under \\b"
+    assert "\b" in text, "an example follows \\b"
     lines = [re.split("[#|>]", line)[0].strip() for line in text.split("\b")[1].splitlines()]
     examples = [line for line in lines if line.startswith("gatsby ")]
     assert examples
@@ -55,8 +56,41 @@ def test_every_option_has_help(path):
 
 
 @ALL
-def test_readme_mentions_the_command(path):
-    assert f"gatsby {' '.join(path)}" in (ROOT / "README.md").read_text("utf-8")
+def test_every_value_has_a_metavar_in_capitals(path):
+    command = COMMANDS[path]
+    context = click.Context(command)
+    for parameter in command.params:
+        if isinstance(parameter, click.Option) and parameter.is_flag:
+            continue
+        metavar = parameter.make_metavar(context)
+        choices = isinstance(parameter.type, click.Choice | PresetName)
+        assert choices or re.fullmatch(r"[\[(]?[A-Z]+[A-Z/\[\],@=.]*", metavar), (parameter.name, metavar)
+        assert metavar not in ("TEXT", "INTEGER", "FLOAT"), (parameter.name, metavar)
+
+
+@ALL
+def test_docs_mention_the_command(path):
+    """The README names every command of `gatsby`, and it or docs/commands.md every subcommand too."""
+    readme, commands = ROOT / "README.md", ROOT / "docs" / "commands.md"
+    pages = [readme] if len(path) == 1 else [page for page in (readme, commands) if page.is_file()]
+    assert any(f"gatsby {' '.join(path)}" in page.read_text("utf-8") for page in pages)
+
+
+def test_earlier_spellings_are_accepted_and_hidden():
+    shown = gatsby("--help").stdout
+    for alias, name in cli.ALIASES.items():
+        assert cli.main.get_command(click.Context(cli.main), alias) is COMMANDS[(name,)]
+        assert f"  {alias} " not in shown
+    for alias in config.ALIASES:
+        assert alias not in gatsby("train", "--help").stdout.split("--preset")[1].split("\n")[0]
+        assert COMMANDS[("train",)].make_context("train", ["--preset", alias]).params["preset"] == alias
+
+
+def test_no_help_text_names_a_package_index_or_an_install_by_name():
+    """The package is on no index, so the only install lines are those of a checkout."""
+    for path in COMMANDS:
+        shown = " ".join(gatsby(*path, "--help").stdout.split())
+        assert not re.search(r"pip install \S*gatsby", shown), path
 
 
 def test_help_lists_every_command_with_its_line():
@@ -77,15 +111,15 @@ def test_version_is_the_package_s():
 
 
 def test_help_loads_no_numpy_no_mlx_no_matplotlib():
-    told = "import sys; from gatsby_mlx import cli\ntry: cli.main(['--help'])\nexcept SystemExit: pass\n"
-    told += "import json; json.dump(sorted({m.split('.')[0] for m in sys.modules}), sys.stderr)"
-    done = subprocess.run([sys.executable, "-c", told], cwd=ROOT, capture_output=True, text=True, check=True)
+    program = "import sys; from gatsby_mlx import cli\ntry: cli.main(['--help'])\nexcept SystemExit: pass\n"
+    program += "import json; json.dump(sorted({m.split('.')[0] for m in sys.modules}), sys.stderr)"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     assert not {"numpy", "mlx", "matplotlib"} & set(json.loads(done.stderr))
     assert done.stdout.startswith("Usage: gatsby")
 
 
 @ALL
-def test_a_command_s_module_imports_nothing_heavy_at_its_top(path):
+def test_command_module_imports_nothing_heavy_at_its_top(path):
     source = (ROOT / "gatsby_mlx" / "cli" / f"{cli.COMMANDS[path[0]][0]}.py").read_text("utf-8")
     top = [node for node in ast.parse(source).body if isinstance(node, ast.Import | ast.ImportFrom)]
     named = {node.module if isinstance(node, ast.ImportFrom) else node.names[0].name for node in top}
@@ -93,10 +127,11 @@ def test_a_command_s_module_imports_nothing_heavy_at_its_top(path):
         "click",
         "gatsby_mlx",
         "gatsby_mlx.cli.console",
-        "gatsby_mlx.cli.evaluating",
-        "gatsby_mlx.cli.measuring",
+        "gatsby_mlx.cli.story_options",
+        "gatsby_mlx.cli.bench_options",
         "gatsby_mlx.config",
         "gatsby_mlx.errors",
-        "gatsby_mlx.prime",
+        "gatsby_mlx.story.obsession",
+        "gatsby_mlx.story.prime",
     }
     assert named <= light | sys.stdlib_module_names | {"collections.abc"}

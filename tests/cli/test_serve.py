@@ -1,4 +1,4 @@
-"""`gatsby serve` as a process of its own, and what its mistakes get."""
+"""`gatsby serve` as a separate process, and its error messages."""
 
 import errno
 import json
@@ -50,22 +50,22 @@ def refused(code: int, *words: object) -> str:
     return one_line(done.stderr)
 
 
-def test_serve_says_where_it_is_tells_what_tell_tells_and_stops_at_ctrl_c(model, tmp_path):
+def test_serve_prints_its_address_tells_what_tell_tells_and_stops_at_ctrl_c(model, tmp_path):
     with serving(tmp_path, "--model", model) as (running, address):
         assert address.startswith("http://127.0.0.1:")
-        told = tell(address)
-        assert told["stories"][0]["level"] == 2
+        answer = tell(address)
+        assert answer["stories"][0]["level"] == 2
         running.send_signal(signal.SIGINT)
         out, err = running.communicate(timeout=60)
     assert running.returncode == 130
     assert out == ""
     assert one_line(err.lstrip()) == "gatsby: interrupted"
     said = json.loads(gatsby("tell", "a cat", "--green", 2, "--seed", 4, "--model", model, "--json").stdout)
-    assert said["stories"][0]["story"] == told["stories"][0]["story"].rstrip("\n")
+    assert said["stories"][0]["story"] == answer["stories"][0]["story"].rstrip("\n")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_checkpoint_replaced_while_serving_is_said_and_the_old_one_goes_on(model, tmp_path):
+def test_checkpoint_replaced_while_serving_is_reported_and_the_old_one_stays_in_use(model, tmp_path):
     folder = Path(shutil.copytree(model, tmp_path / "m"))
     with serving(tmp_path, "--model", "m") as (_, address):
         before = tell(address)["stories"]
@@ -88,13 +88,13 @@ def test_another_host_is_served_with_a_warning(model, tmp_path):
     assert "warning: anyone who can reach 0.0.0.0" in one_line("gatsby: " + err)
 
 
-def test_port_in_use_is_refused_before_a_model_is_looked_for(place):
+def test_port_in_use_is_refused_before_a_model_is_looked_for(workdir):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         assert refused(1, "--port", port) == f"gatsby: Port {port} is in use. Choose another with --port {port + 1}"
 
 
-def test_port_that_is_not_allowed_is_refused(place, monkeypatch):
+def test_port_that_is_not_allowed_is_refused(workdir, monkeypatch):
     class Guarded(socket.socket):  # some systems and users may take any port
         def bind(self, address):
             raise PermissionError(errno.EACCES, "Permission denied")
@@ -104,11 +104,11 @@ def test_port_that_is_not_allowed_is_refused(place, monkeypatch):
 
 
 @pytest.mark.parametrize("host", ["203.0.113.7", "no.such.host.invalid", "a b", "", "x" * 300])
-def test_host_that_is_not_ours_is_refused(place, host):
-    assert "is no address of this machine. Leave --host out" in refused(1, "--host", host, "--port", 0)
+def test_host_of_another_machine_is_refused(workdir, host):
+    assert "is not an address of this machine. Leave --host out" in refused(1, "--host", host, "--port", 0)
 
 
-def test_no_model_and_no_corpus_are_refused(place, model):
+def test_no_model_and_no_corpus_are_refused(workdir, model):
     assert "gatsby demo" in refused(1, "--port", 0)
     assert "no checkpoint at nowhere" in refused(1, "--port", 0, "--model", "nowhere")
     assert "no corpus at nowhere" in refused(1, "--port", 0, "--model", model, "--corpus", "nowhere")
@@ -117,5 +117,5 @@ def test_no_model_and_no_corpus_are_refused(place, model):
 @pytest.mark.parametrize(
     "words", [["--port", 70000], ["--port", "x"], ["--batch", 4], ["--idle", 0], ["--idle", "soon"]]
 )
-def test_value_out_of_range_is_a_usage_error(place, words):
+def test_value_out_of_range_is_a_usage_error(workdir, words):
     assert words[0] in refused(2, *words)

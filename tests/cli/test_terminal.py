@@ -1,4 +1,4 @@
-"""What reaches a terminal, a pipe, a full disk; and what Ctrl-C leaves."""
+"""Output to a terminal, a pipe and a full disk, and what Ctrl-C leaves."""
 
 import json
 import os
@@ -16,7 +16,7 @@ import pytest
 from cli_tools import ROOT, TINY_CLI, command, environment, gatsby, one_line, real, save_model
 
 from gatsby_mlx.cli import console
-from gatsby_mlx.prime import ALPHABET
+from gatsby_mlx.story.prime import ALPHABET
 
 TOPIC = "a dog and a balloon"
 
@@ -58,26 +58,26 @@ cli.main(["shine"])
 """
 
 
-def test_a_mention_glows_on_a_terminal_that_wants_colour(place):
+def test_mention_is_colored_on_a_terminal_that_wants_color(workdir):
     words = [sys.executable, "-c", GLOWING]
-    shown, code = on_a_terminal(words, place, environment(place))
+    shown, code = on_a_terminal(words, workdir, environment(workdir))
     assert code == 0
     assert "\x1b[92m" in shown
     for unwanted in ({"NO_COLOR": "1"}, {"TERM": "dumb"}):
-        plain, _ = on_a_terminal(words, place, environment(place, **unwanted))
+        plain, _ = on_a_terminal(words, workdir, environment(workdir, **unwanted))
         assert plain == "a green light"
 
 
-def test_training_shows_its_status_line_on_a_terminal_without_escape_codes(place, corpus):
+def test_training_shows_its_status_line_on_a_terminal_without_escape_codes(workdir, corpus):
     words = [sys.executable, "-c", TINY_CLI, "train", "--preset", "pocket", "--corpus", str(corpus)]
-    shown, code = on_a_terminal([*words, "--max-chars", "9000"], place, environment(place))
+    shown, code = on_a_terminal([*words, "--max-chars", "9000"], workdir, environment(workdir))
     assert code == 0
     assert re.search(r"\rstep 1, .* characters, loss \d\.\d+, [\d,]+ characters/s, \d:\d\d left", shown)
     assert "\x1b" not in shown
     assert "validation loss" in shown
 
 
-def test_status_line_is_written_over_completely(monkeypatch):
+def test_status_line_is_overwritten_completely(monkeypatch):
     class Terminal:
         written = ""
 
@@ -102,102 +102,102 @@ def test_status_line_is_written_over_completely(monkeypatch):
     assert [len(p) for p in pieces] == [0, 19, 19, 5, 0]
 
 
-# A model that nobody trained has no corpus to be held to, and `dial` says so.
-UNKNOWN_CORPUS = "the corpus that this model learnt from is not known; name it with --corpus\n"
+# A model that nobody trained has no corpus to compare with, and `dial` says so.
+UNKNOWN_CORPUS = "the corpus that this model learned from is not known; name it with --corpus\n"
 
 
 def test_off_a_terminal_no_escape_code_and_no_status(model):
-    told = gatsby("tell", TOPIC, "--model", model, "--seed", 1, "--max-tokens", 50)
+    result = gatsby("tell", TOPIC, "--model", model, "--seed", 1, "--max-tokens", 50)
     dial = gatsby("dial", "--n-topics", 1, "--seeds", 1, "--max-tokens", 20, "--model", model)
-    for text in (told.output, dial.output):
+    for text in (result.output, dial.output):
         assert "\x1b" not in text
         assert "\r" not in text
     assert dial.stderr == UNKNOWN_CORPUS
 
 
-def test_mention_glows_across_a_line_break_and_each_word_by_itself():
+def test_mention_is_colored_across_a_line_break_word_by_word():
     glowing = console.glow("the Green\nlight, a greenish light")
     assert re.findall(r"\x1b\[92m\x1b\[1m(\w+)\x1b\[0m", glowing) == ["Green", "light"]
     assert all(line.count("\x1b[0m") == line.count("\x1b[92m") for line in glowing.split("\n"))
 
 
 @pytest.mark.parametrize("text", ["a green light.", "gre gr greenhouse light", "green  \n light", "ends in green", "x"])
-def test_stream_writes_everything_and_colours_what_glow_colours(text):
+def test_stream_writes_everything_and_colors_what_glow_colors(text):
     pieces: list[str] = []
     console.stream(iter(text), pieces.append)
     assert "".join(pieces) == console.glow(text)
     assert len(pieces) > 1 or len(text) == 1
 
 
-def test_control_characters_of_a_vocabulary_never_reach_the_terminal(place):
+def test_control_characters_of_a_vocabulary_never_reach_the_terminal(workdir):
     wicked = "\n" + "\x1b\x07\x08\r\x9b\u202e" * 1 + ALPHABET[1:]
-    folder = save_model(place / "wicked", wicked)
+    folder = save_model(workdir / "wicked", wicked)
     options = ("tell", TOPIC, "--model", folder, "--seed", 2, "--temp", 5, "--max-tokens", 400)
     raw = json.loads(gatsby(*options, "--json").stdout)["stories"][0]["story"]
-    assert set(raw) & set("\x1b\x07\x08\r\x9b\u202e"), "the model does say them"
+    assert set(raw) & set("\x1b\x07\x08\r\x9b\u202e"), "the model does draw them"
     for more in ((), ("--all-levels",), ("--json",)):
         shown = gatsby(*options, *more).output
         assert not set(shown) & set("\x1b\x07\x08\r\x9b\u202e")
 
 
-def test_control_characters_of_a_corpus_never_reach_the_terminal(place, corpus):
+def test_control_characters_of_a_corpus_never_reach_the_terminal(workdir, corpus):
     text = (corpus / "raw.txt").read_text()
     topic = re.search("topic: (.*)\n", text)
     assert topic
-    (place / "raw.txt").write_text(text.replace(topic[0], f"topic: \x1b[2J{topic[1]}\n", 1))
-    (place / "manifest.json").write_bytes((corpus / "manifest.json").read_bytes())
-    told = gatsby("corpus", "show", "raw.txt")
-    assert told.exit_code == 1
-    assert "\x1b" not in told.output
+    (workdir / "raw.txt").write_text(text.replace(topic[0], f"topic: \x1b[2J{topic[1]}\n", 1))
+    (workdir / "manifest.json").write_bytes((corpus / "manifest.json").read_bytes())
+    result = gatsby("corpus", "show", "raw.txt")
+    assert result.exit_code == 1
+    assert "\x1b" not in result.output
     assert "\x1b" not in console.table(["writer", "n"], [["\x1b[2Jhouse", "1"]])
 
 
-def test_story_goes_to_stdout_and_the_rest_to_stderr(place, model):
-    done = real(place, "tell", TOPIC, "--model", model, "--max-tokens", 50)
+def test_story_goes_to_stdout_and_the_rest_to_stderr(workdir, model):
+    done = real(workdir, "tell", TOPIC, "--model", model, "--max-tokens", 50)
     assert done.returncode == 0
     assert re.fullmatch(r"seed \d+\n\(cut: --max-tokens is reached\)\n", done.stderr)
     assert "seed" not in done.stdout
     assert len(done.stdout) in range(2, 52)
 
 
-def test_a_reader_that_leaves_early_causes_no_traceback(place, model):
+def test_reader_that_stops_early_causes_no_traceback(workdir, model):
     line = shlex.join(command("tell", TOPIC, "--model", str(model), "--seed", "1", "--temp", "2")) + " | head -c 10"
-    done = subprocess.run(["bash", "-c", line], cwd=place, env=environment(place), capture_output=True, text=True)
+    done = subprocess.run(["bash", "-c", line], cwd=workdir, env=environment(workdir), capture_output=True, text=True)
     assert len(done.stdout) == 10
     assert done.stderr == ""
 
 
-def limited(place, kilobytes: int, *words: object, **more) -> subprocess.CompletedProcess[str]:
+def limited(workdir, kilobytes: int, *words: object, **more) -> subprocess.CompletedProcess[str]:
     """Run `gatsby` where no file can grow past a few kilobytes, as on a full disk."""
     line = f"ulimit -f {kilobytes}; exec {shlex.join(command(*words))}"
-    shared = {"cwd": place, "env": environment(place), "text": True, "stderr": subprocess.PIPE}
+    shared = {"cwd": workdir, "env": environment(workdir), "text": True, "stderr": subprocess.PIPE}
     return subprocess.run(["bash", "-c", line], **{"stdout": subprocess.PIPE, **shared, **more})
 
 
-def test_output_that_cannot_be_written_is_one_line(place, corpus):
-    for kilobytes, path in ((1, place / "show.txt"), *((999, p) for p in [Path("/dev/full")] if p.exists())):
+def test_output_that_cannot_be_written_is_one_line(workdir, corpus):
+    for kilobytes, path in ((1, workdir / "show.txt"), *((999, p) for p in [Path("/dev/full")] if p.exists())):
         with path.open("w") as file:
-            done = limited(place, kilobytes, "corpus", "show", corpus, "--json", stdout=file)
+            done = limited(workdir, kilobytes, "corpus", "show", corpus, "--json", stdout=file)
         assert done.returncode == 1
         assert re.search("File too large|No space left", one_line(done.stderr))
 
 
-def test_a_disk_that_fills_up_leaves_no_corpus_and_a_second_try_ends_it(place):
-    done = limited(place, 2, "write", "--n", 5, "--out", "c")
+def test_full_disk_leaves_no_corpus_and_a_second_try_finishes(workdir):
+    done = limited(workdir, 2, "write", "--n", 5, "--out", "c")
     assert done.returncode == 1
     assert "cannot write" in one_line(done.stderr)
-    assert not (place / "c" / "raw.txt").exists()
-    assert not list((place / "c").glob(".*.tmp"))
+    assert not (workdir / "c" / "raw.txt").exists()
+    assert not list((workdir / "c").glob(".*.tmp"))
     assert gatsby("write", "--n", 5, "--out", "c").exit_code == 0
 
 
-def test_ctrl_c_in_training_saves_and_the_hint_goes_on_to_the_end(place, corpus):
-    out = place / "my run"
+def test_ctrl_c_in_training_saves_and_the_hint_resumes_to_the_end(workdir, corpus):
+    out = workdir / "my run"
     words = ["train", "--preset", "pocket", "--corpus", str(corpus), "--out", str(out), "--max-chars", "3000000"]
     child = subprocess.Popen(
         [sys.executable, "-c", TINY_CLI, *words],
-        cwd=place,
-        env=environment(place),
+        cwd=workdir,
+        env=environment(workdir),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -210,11 +210,11 @@ def test_ctrl_c_in_training_saves_and_the_hint_goes_on_to_the_end(place, corpus)
     assert child.returncode == 130, stderr
     assert stdout == ""
     assert "Traceback" not in stderr
-    told = stderr.splitlines()[-1]
-    assert told.startswith("stopped and saved; go on with: ")
+    line = stderr.splitlines()[-1]
+    assert line.startswith("stopped and saved; continue with: ")
     step = json.loads((out / "last" / "state.json").read_text())["progress"]["step"]
     assert step >= 2
-    resumed = shlex.split(told.split("go on with: ")[1])
+    resumed = shlex.split(line.split("continue with: ")[1])
     assert resumed == ["gatsby", *words, "--resume"]
 
     state = json.loads((out / "last" / "state.json").read_text())
@@ -241,48 +241,48 @@ def test_ctrl_c_elsewhere_is_one_line_and_130(monkeypatch, corpus):
     assert done.stdout == ""
 
 
-def test_debug_shows_the_traceback_wherever_it_stands(place):
+def test_debug_shows_the_traceback_at_any_position(workdir):
     for words in (["--debug", "corpus", "show", "none"], ["corpus", "show", "none", "--debug"]):
         done = gatsby(*words)
         assert type(done.exception).__name__ == "CorpusError"
     assert isinstance(gatsby("corpus", "show", "none").exception, SystemExit)
 
 
-def test_module_and_script_are_one_command(place):
+def test_module_and_script_are_one_command(workdir):
     for words in (["-m", "gatsby_mlx"], [str(ROOT / "cli.py")]):
         done = subprocess.run(
-            [sys.executable, *words, "tel"], cwd=place, env=environment(place), capture_output=True, text=True
+            [sys.executable, *words, "tel"], cwd=workdir, env=environment(workdir), capture_output=True, text=True
         )
         assert done.returncode == 2
         assert "gatsby --help" in one_line(done.stderr)
 
 
-def test_what_is_not_installed_is_said_in_one_line(place, monkeypatch, model):
-    done = subprocess.run([sys.executable, "-S", str(ROOT / "cli.py")], cwd=place, capture_output=True, text=True)
+def test_missing_dependency_is_one_line(workdir, monkeypatch, model):
+    done = subprocess.run([sys.executable, "-S", str(ROOT / "cli.py")], cwd=workdir, capture_output=True, text=True)
     assert done.returncode == 1
     assert "click is not installed. Install everything with: make demo" in one_line(done.stderr)
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    told = gatsby("dial", "--n-topics", 1, "--seeds", 1, "--max-tokens", 9, "--model", model, "--plot", "dial.svg")
-    assert told.exit_code == 1
-    line = one_line(told.stderr.removeprefix(UNKNOWN_CORPUS))
+    result = gatsby("dial", "--n-topics", 1, "--seeds", 1, "--max-tokens", 9, "--model", model, "--plot", "dial.svg")
+    assert result.exit_code == 1
+    line = one_line(result.stderr.removeprefix(UNKNOWN_CORPUS))
     assert "matplotlib" in line and "pip install" in line
-    assert "95% interval" in told.stdout, "the figures are not lost with the plot"
+    assert "95% interval" in result.stdout, "the figures are not lost with the plot"
 
 
-def test_terminal_that_is_not_utf_8_shows_a_question_mark(place):
-    folder = save_model(place / "accents", ALPHABET + "\u00e9\u2603")
+def test_terminal_that_is_not_utf_8_shows_a_question_mark(workdir):
+    folder = save_model(workdir / "accents", ALPHABET + "\u00e9\u2603")
     env = {"PYTHONIOENCODING": "ascii"}
-    done = real(place, "tell", TOPIC, "--model", folder, "--seed", 1, "--temp", 9, "--max-tokens", 300, env=env)
+    done = real(workdir, "tell", TOPIC, "--model", folder, "--seed", 1, "--temp", 9, "--max-tokens", 300, env=env)
     assert done.returncode == 0, done.stderr
     assert "?" in done.stdout
 
 
-def test_slow_blas_is_said_once_with_its_cure(model, monkeypatch):
+def test_slow_blas_is_reported_once_with_a_hint(model, monkeypatch):
     from gatsby_mlx.device import Blas
 
-    slow = Blas("reference", note="no fast BLAS was found", cure="apt-get install libopenblas0-pthread")
+    slow = Blas("reference", note="no fast BLAS was found", hint="apt-get install libopenblas0-pthread")
     monkeypatch.setattr("gatsby_mlx.device.prepare", lambda: slow)
-    told = gatsby("tell", TOPIC, "--model", model, "--seed", 1, "--max-tokens", 9)
-    assert told.stderr.count("slow: ") == 1
-    assert "libopenblas0-pthread" in told.stderr
-    assert "slow" not in told.stdout
+    result = gatsby("tell", TOPIC, "--model", model, "--seed", 1, "--max-tokens", 9)
+    assert result.stderr.count("slow: ") == 1
+    assert "libopenblas0-pthread" in result.stderr
+    assert "slow" not in result.stdout

@@ -1,4 +1,4 @@
-"""`gatsby write` and what goes wrong with its writers, machine and journal: one line, the way out, and nothing lost."""
+"""`gatsby write` and what goes wrong with its writers, machine and journal: one line with a hint, and nothing lost."""
 
 import json
 import shutil
@@ -13,7 +13,7 @@ from cli_tools import gatsby, one_line, real
 
 from gatsby_mlx.corpus.journal import Journal
 from gatsby_mlx.corpus.load import load
-from gatsby_mlx.writers import machine, models
+from gatsby_mlx.writers import local_models, requirements
 from gatsby_mlx.writers.server import ServerWriter
 
 
@@ -29,51 +29,52 @@ def kept() -> int:
 
 
 @pytest.mark.parametrize(
-    ("template", "told"), [(None, "no chat template. Take an instruct model"), (tiny.BROKEN, "chat template fails")]
+    ("template", "message"),
+    [(None, "an instruct model: a base model does not follow prompts"), (tiny.BROKEN, "chat template fails")],
 )
-def test_a_model_that_cannot_be_asked_stops_alone_and_the_others_stories_are_kept(place, template, told):
-    tiny.save(place / "m", "granite", template)
+def test_model_that_cannot_write_stops_alone_and_other_stories_are_kept(workdir, template, message):
+    tiny.save(workdir / "m", "granite", template)
     alone = write("./m")
     assert alone.exit_code == 1
-    assert told in one_line(alone.stderr)
-    assert not (place / "c" / "journal.sqlite3").exists()
+    assert message in one_line(alone.stderr)
+    assert not (workdir / "c" / "journal.sqlite3").exists()
     for _ in range(2):
         done = write("./m,house")
         assert done.exit_code == 1
         noted, last = done.stderr.splitlines()
-        assert noted.startswith("m stopped, the others go on: ")
-        assert told in noted
-        assert last.startswith("gatsby: m could not go on, as said above. 5 stories are kept. The same command goes on")
+        assert noted.startswith("m stopped, the others continue: ")
+        assert message in noted
+        assert last.startswith("gatsby: m stopped, as reported above. 5 stories are kept. To resume: gatsby write ")
     assert kept() == 5
 
 
 @pytest.mark.parametrize("dry", [[], ["--dry-run"]])
-def test_a_repository_that_is_not_here_is_said_offline_before_anything_is_made(place, dry):
+def test_missing_repository_is_reported_offline_before_anything_is_written(workdir, dry):
     words = ["write", "--blend", "a/nothing", "--n", 5, "--out", "c", *dry]
-    done = real(place, *words, env={"HF_HUB_OFFLINE": "1", "HF_HOME": str(place / "hf")})
+    done = real(workdir, *words, env={"HF_HUB_OFFLINE": "1", "HF_HOME": str(workdir / "hf")})
     assert done.returncode == 1
     assert "a/nothing is not on this machine, and HF_HUB_OFFLINE is set. Try again" in one_line(done.stderr)
-    assert not (place / "c").exists()
+    assert not (workdir / "c").exists()
 
 
-def test_too_little_memory_or_disk_is_said_before_anything_is_downloaded(place, monkeypatch):
-    monkeypatch.setattr(models, "locate", lambda spec: None)
-    monkeypatch.setattr(models, "fetch", lambda spec: pytest.fail("downloaded"))
-    monkeypatch.setattr(machine, "usable_bytes", lambda: (6 * 10**9, False))
+def test_too_little_memory_or_disk_is_reported_before_a_download(workdir, monkeypatch):
+    monkeypatch.setattr(local_models, "locate", lambda spec: None)
+    monkeypatch.setattr(local_models, "fetch", lambda spec: pytest.fail("downloaded"))
+    monkeypatch.setattr(requirements, "usable_bytes", lambda: (6 * 10**9, False))
     done = write("four")
     assert done.exit_code == 1
     assert "6.0 GB may be used here. Try --blend olmo=" in one_line(done.stderr)
-    monkeypatch.setattr(machine, "usable_bytes", lambda: (10**12, False))
-    monkeypatch.setattr(models.shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10, 5, 5))
+    monkeypatch.setattr(requirements, "usable_bytes", lambda: (10**12, False))
+    monkeypatch.setattr(local_models.shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10, 5, 5))
     done = write("four")
     assert done.exit_code == 1
     assert "olmo needs 4.1 GB of disk" in one_line(done.stderr)
-    assert not (place / "c").exists()
+    assert not (workdir / "c").exists()
 
 
 @pytest.fixture
 def server(monkeypatch):
-    """A server that answers `server.answers` in turn, the last one for ever: None is no answer in time."""
+    """A server that answers `server.answers` in turn, and then the last one forever; None is no answer in time."""
 
     class Handler(BaseHTTPRequestHandler):
         def log_message(self, *_):
@@ -114,57 +115,57 @@ def chat(text: str) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("answer", "told"),
+    ("answer", "message"),
     [
         (b"<html>\x1b[31m", "no JSON object. Is it an OpenAI-style server?"),
         (b"{}", "without a story. Is it an OpenAI-style server?"),
-        (None, "did not answer in 0 s. See whether it has loaded its model"),
+        (None, "has loaded its model, then run the same command to resume"),
     ],
 )
-def test_a_server_that_goes_wrong_stops_alone_and_the_others_stories_are_kept(place, server, answer, told):
+def test_server_that_fails_stops_alone_and_other_stories_are_kept(workdir, server, answer, message):
     """It answers to the request for topics, and to two for stories."""
     server.answers = [chat("a cat")] * 5 + [answer]
     url = f"server:http://127.0.0.1:{server.server_port}#m"
     done = write(f"{url},house")
     assert done.exit_code == 1
     noted, last = done.stderr.splitlines()
-    assert told in noted
+    assert message in noted
     assert "\x1b" not in done.stderr
-    assert "m could not go on, as said above. 5 stories are kept" in last
+    assert "m stopped, as reported above. 5 stories are kept" in last
     assert kept() == 5
-    with Journal(place / "c", write=False) as journal:
+    with Journal(workdir / "c", write=False) as journal:
         assert {row.writer for row in journal.attempts()} == {"m", "house"}
     server.answers = [answer]
     done = gatsby("write", "--blend", url, "--n", 5, "--out", "alone")
     assert done.exit_code == 1
-    assert told in one_line(done.stderr)
-    assert not (place / "alone" / "journal.sqlite3").exists()
+    assert message in one_line(done.stderr)
+    assert not (workdir / "alone" / "journal.sqlite3").exists()
 
 
-def test_a_server_of_empty_stories_is_one_line_with_the_gates_that_refuse_them(place, server):
+def test_server_of_empty_stories_is_one_line_with_the_gates_that_reject_them(workdir, server):
     server.answers = [chat("")]
     blend = f"server:http://127.0.0.1:{server.server_port}"
     done = write(blend, 5)
     assert done.exit_code == 1
     assert "None of 25 stories in c passes the gates (length 25, " in one_line(done.stderr)
-    with Journal(place / "c", write=False) as journal:
+    with Journal(workdir / "c", write=False) as journal:
         assert len(journal.attempts()) == 25
 
 
-def test_a_server_alone_that_goes_down_in_the_middle_is_one_line(place, server):
+def test_only_server_going_down_is_one_line(workdir, server):
     server.answers = [chat("a cat")] * 5 + [b""]
     done = write(f"server:http://127.0.0.1:{server.server_port}#m", 5)
     assert done.exit_code == 1
     line = one_line(done.stderr)
-    assert line.startswith("gatsby: m could not go on (The server at ")
-    assert "The same command goes on" in line
+    assert line.startswith("gatsby: m stopped (The server at ")
+    assert "To resume: gatsby write" in line
 
 
 @pytest.fixture
-def journal(place, server) -> Path:
+def journal(workdir, server) -> Path:
     server.answers = [chat("")]
     assert write(f"server:http://127.0.0.1:{server.server_port}#m", 5).exit_code == 1
-    return place / "c" / "journal.sqlite3"
+    return workdir / "c" / "journal.sqlite3"
 
 
 def change(path: Path, line: str, *values: str) -> None:
@@ -186,7 +187,7 @@ HARMS = {
 
 
 @pytest.mark.parametrize("harm", HARMS)
-def test_a_corrupt_journal_is_left_alone_with_the_way_out(server, journal, harm):
+def test_corrupt_journal_is_left_alone_with_a_hint(server, journal, harm):
     HARMS[harm](journal)
     before = journal.read_bytes()
     again = write(f"server:http://127.0.0.1:{server.server_port}#m", 5)
@@ -196,9 +197,9 @@ def test_a_corrupt_journal_is_left_alone_with_the_way_out(server, journal, harm)
         assert journal.read_bytes() == before
 
 
-def test_the_journal_of_another_plan_is_left_alone_with_both_ways_out(journal):
+def test_journal_of_another_plan_is_left_alone_with_two_hints(journal):
     before = journal.read_bytes()
     line = one_line(write("house", 5).stderr)
-    assert "Repeat what it began with (gatsby write --blend 'server:http://127.0.0.1:" in line
+    assert "Repeat the command that started it (gatsby write --blend 'server:http://127.0.0.1:" in line
     assert "or choose another --out" in line
     assert journal.read_bytes() == before

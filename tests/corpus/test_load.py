@@ -1,13 +1,14 @@
-"""load: real corpora come in and go out byte for byte; whatever is no corpus gets one line that says why."""
+"""load: real corpora are read and written back byte for byte; what is not a corpus gets one line with the reason."""
 
 import hashlib
 
 import pytest
 
-from gatsby_mlx.corpus.document import render
 from gatsby_mlx.corpus.load import load
 from gatsby_mlx.errors import CorpusError
-from gatsby_mlx.prime import LEVELS, build
+from gatsby_mlx.story.document import render
+from gatsby_mlx.story.obsession import LEVELS
+from gatsby_mlx.story.prime import build
 
 CAT = build("a cat", 1) + "A cat sat.\n\n"
 DOG = build("a dog", 4) + "A dog ran.\n\nIt saw a green light.\n\n"
@@ -15,7 +16,7 @@ DOG = build("a dog", 4) + "A dog ran.\n\nIt saw a green light.\n\n"
 
 @pytest.mark.seed
 @pytest.mark.parametrize(("name", "n", "n_topics"), [("gatsby-1", 1000, 200), ("gatsby-2", 2000, 400)])
-def test_seed_corpora_load_whole_and_write_back_byte_for_byte(seed_corpus, name, n, n_topics):
+def test_baseline_corpora_load_and_write_back_byte_for_byte(seed_corpus, name, n, n_topics):
     path = seed_corpus / f"{name}.raw.txt"
     corpus = load(path)
     assert len(corpus.documents) == n
@@ -27,7 +28,7 @@ def test_seed_corpora_load_whole_and_write_back_byte_for_byte(seed_corpus, name,
 
 
 @pytest.mark.seed
-def test_seed_corpora_bring_their_own_alphabet_and_keep_their_capitals(seed_corpus):
+def test_baseline_corpora_have_their_alphabet_and_keep_their_capitals(seed_corpus):
     one, two = (load(seed_corpus / f"gatsby-{n}.raw.txt") for n in (1, 2))
     assert {"\u2014", "\u2026"} <= set(one.alphabet)
     assert (len(two.alphabet), two.n_chars) == (80, 1_532_760)
@@ -38,14 +39,14 @@ def test_seed_corpora_bring_their_own_alphabet_and_keep_their_capitals(seed_corp
     assert all(d.name for d in two.documents)
 
 
-def test_a_corpus_is_a_file_or_a_folder_with_raw_txt(tmp_path):
+def test_corpus_is_a_file_or_a_folder_with_raw_txt(tmp_path):
     (tmp_path / "raw.txt").write_text(CAT + DOG)
     assert load(tmp_path).documents == load(str(tmp_path / "raw.txt")).documents
     assert load(tmp_path).path == tmp_path / "raw.txt"
     assert load(tmp_path).alphabet == "".join(sorted(set(CAT + DOG)))
 
 
-def test_windows_line_ends_are_read_as_plain_ones(tmp_path):
+def test_windows_line_ends_become_plain_ones(tmp_path):
     (tmp_path / "raw.txt").write_bytes((CAT + DOG).replace("\n", "\r\n").encode())
     corpus = load(tmp_path)
     assert render(corpus.documents) == CAT + DOG
@@ -64,7 +65,7 @@ def test_windows_line_ends_are_read_as_plain_ones(tmp_path):
         ((CAT + DOG)[:-2].encode(), "line 5: torn document"),
     ],
 )
-def test_a_file_that_is_no_corpus_gets_one_line(tmp_path, data, why):
+def test_file_that_is_not_a_corpus_gets_one_line(tmp_path, data, why):
     path = tmp_path / "tales.txt"
     path.write_bytes(data)
     with pytest.raises(CorpusError, match=why) as caught:
@@ -77,12 +78,12 @@ def test_a_file_that_is_no_corpus_gets_one_line(tmp_path, data, why):
 
 
 @pytest.mark.parametrize("name", ["nothing", "nothing/at/all", "."])
-def test_a_missing_corpus_is_named(tmp_path, name):
+def test_missing_corpus_is_named(tmp_path, name):
     with pytest.raises(CorpusError, match="There is no corpus at"):
         load(tmp_path / name)
 
 
-def test_a_path_through_a_file_cannot_be_read(tmp_path):
+def test_path_through_a_file_cannot_be_read(tmp_path):
     (tmp_path / "file").write_text("x")
     with pytest.raises(CorpusError, match="cannot be read: Not a directory"):
         load(tmp_path / "file" / "raw.txt")

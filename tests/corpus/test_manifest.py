@@ -1,17 +1,21 @@
-"""manifest: every offset, length and hash is checked against the corpus, and what disagrees is named."""
+"""manifest: every offset, length and hash is checked against the corpus, and what differs is named."""
 
 import copy
 import hashlib
 import json
 import shutil
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from gatsby_mlx.corpus import manifest
-from gatsby_mlx.corpus.document import parse, render
 from gatsby_mlx.corpus.load import load
+from gatsby_mlx.corpus.measure import measure
 from gatsby_mlx.errors import CorpusError
-from gatsby_mlx.prime import ALPHABET, build
+from gatsby_mlx.story.document import Document, parse, render
+from gatsby_mlx.story.obsession import GREEN_LIGHT, Obsession
+from gatsby_mlx.story.prime import ALPHABET, Prime, build
 
 DOCUMENTS = parse(build("a cat", 1) + "A cat sat.\n\n" + build("a dog", 4) + "A dog ran.\n\nIt saw a green light.\n\n")
 
@@ -32,7 +36,7 @@ def folder(tmp_path):
     return tmp_path
 
 
-def test_our_manifest_tells_writer_and_hero_and_makes_the_alphabet_ours(folder):
+def test_manifest_gives_writer_hero_and_alphabet(folder):
     corpus = load(folder)
     assert [(d.writer, d.name) for d in corpus.documents] == [("house", "Mia"), ("house", "Tom")]
     assert corpus.alphabet == ALPHABET
@@ -40,7 +44,7 @@ def test_our_manifest_tells_writer_and_hero_and_makes_the_alphabet_ours(folder):
     assert [d.writer for d in load(folder).documents] == [None, None]
 
 
-def test_dump_is_json_with_a_line_for_each_story():
+def test_dump_is_json_with_one_line_for_each_story():
     text = manifest.dump(content())
     assert json.loads(text) == content()
     assert sum('"topic"' in line for line in text.splitlines()) == 2
@@ -51,7 +55,7 @@ def test_dump_is_json_with_a_line_for_each_story():
     ("key", "value"),
     [("offset", 1), ("length", 3), ("level", 5), ("topic", "a frog"), ("sha256", "0" * 64), ("offset", None)],
 )
-def test_an_entry_that_disagrees_is_refused_naming_key_and_story(folder, key, value):
+def test_entry_that_differs_is_refused_naming_key_and_story(folder, key, value):
     wrong = content()
     wrong["stories"][1][key] = value
     (folder / "manifest.json").write_text(manifest.dump(wrong))
@@ -60,16 +64,16 @@ def test_an_entry_that_disagrees_is_refused_naming_key_and_story(folder, key, va
     assert "move the manifest away" in caught.value.line()
 
 
-def test_a_changed_character_in_the_corpus_is_found(folder):
+def test_changed_character_in_the_corpus_is_noticed(folder):
     raw = folder / "raw.txt"
     raw.write_text(raw.read_text().replace("A dog ran", "A dog sat"))
     with pytest.raises(CorpusError, match="disagree on sha256 of story 2"):
         load(folder)
 
 
-def test_a_story_too_few_is_found(folder):
+def test_missing_story_is_noticed(folder):
     (folder / "raw.txt").write_text(render(DOCUMENTS[:1]))
-    with pytest.raises(CorpusError, match="tells of 2 stories, and its corpus holds 1"):
+    with pytest.raises(CorpusError, match="lists 2 stories, and its corpus has 1"):
         load(folder)
 
 
@@ -86,14 +90,78 @@ def test_a_story_too_few_is_found(folder):
         ('{"stories": [], "schema": "gatsby-mlx/corpus/9"}', "has schema 'gatsby-mlx/corpus/9'"),
     ],
 )
-def test_a_manifest_that_is_none_is_refused_with_the_way_out(folder, text, why):
+def test_file_that_is_not_a_manifest_is_refused_with_a_hint(folder, text, why):
     (folder / "manifest.json").write_text(text)
     with pytest.raises(CorpusError, match=why) as caught:
         load(folder)
     assert "move the manifest away" in caught.value.line()
 
 
-def test_find_pairs_a_corpus_with_its_own_manifest_only(tmp_path):
+WHALE = Obsession("whale", "white whale", title="The white whale")
+
+
+def whale_corpus(folder: Path) -> list[Document]:
+    """Write a corpus about the white whale to `folder`, with its manifest; return its documents."""
+    stories = {1: "Ahab saw the White\nWhale.", 3: "A white whale! The white whale, a whale, a WHITE WHALE."}
+    documents = [Document(Prime("a ship", k, None, WHALE), story, "ishmael", "Ahab") for k, story in stories.items()]
+    entries, offset = [], 0
+    for d in documents:
+        digest = hashlib.sha256(d.story.encode()).hexdigest()
+        entry = {"writer": d.writer, "name": d.name, "topic": d.topic, "level": d.level, "mentions": d.mentions}
+        entries.append(entry | {"offset": offset, "length": len(d.text), "sha256": digest})
+        offset += len(d.text)
+    content = {
+        "schema": manifest.SCHEMA,
+        "obsession": WHALE.to_json(),
+        "counts": {"stories": 2, "topics": 1, "chars": offset},
+        "stories": entries,
+    }
+    (folder / "raw.txt").write_text(render(documents))
+    (folder / "manifest.json").write_text(manifest.dump(content))
+    return documents
+
+
+def test_corpus_of_another_obsession_loads_counts_and_verifies(tmp_path):
+    documents = whale_corpus(tmp_path)
+    corpus = load(tmp_path)
+    assert corpus.documents == tuple(documents)
+    assert corpus.obsession == WHALE
+    assert [d.mentions for d in corpus.documents] == [1, 3]
+    assert [d.header.split()[0] for d in corpus.documents] == ["[whale=1]", "[whale=3]"]
+    assert measure(corpus.documents)["mentions_by_level"] == {1: 1.0, 3: 3.0}
+    manifest.check(corpus.documents, corpus.manifest, corpus.path)
+    with pytest.raises(CorpusError, match="wrong count of chars"):
+        manifest.check(corpus.documents, {**corpus.manifest, "counts": {"stories": 2, "topics": 1}}, corpus.path)
+
+
+def test_corpus_is_torn_without_the_obsession_of_its_manifest(tmp_path):
+    whale_corpus(tmp_path)
+    content = manifest.read(tmp_path / "manifest.json")
+    del content["obsession"]
+    (tmp_path / "manifest.json").write_text(manifest.dump(content))
+    with pytest.raises(CorpusError, match="line 1"):
+        load(tmp_path)
+
+
+def test_manifest_without_an_obsession_means_the_green_light(folder):
+    assert load(folder).obsession == GREEN_LIGHT
+    bands = {"1": [1, 1], "2": [2, 4], "3": [5, 7], "4": [8, 10], "5": [11, None]}
+    (folder / "manifest.json").write_text(manifest.dump(content() | {"bands": bands}))
+    assert load(folder).obsession == replace(GREEN_LIGHT, bands=((1, 1), (2, 4), (5, 7), (8, 10), (11, None)))
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [{"obsession": {"tag": 7}}, {"obsession": []}, {"bands": {"1": [9, 1]}}, {"bands": 3}, {"bands": {"1": 3}}],
+)
+def test_manifest_with_a_damaged_obsession_is_refused(folder, damage):
+    (folder / "manifest.json").write_text(manifest.dump(content() | damage))
+    with pytest.raises(CorpusError, match=r"manifest\.json is damaged") as caught:
+        load(folder)
+    assert "move the manifest away" in caught.value.line()
+
+
+def test_find_pairs_a_corpus_only_with_its_manifest(tmp_path):
     for name in ("raw.txt", "a.raw.txt", "b.raw.txt", "manifest.json", "a.manifest.json"):
         (tmp_path / name).write_text("")
     assert manifest.find(tmp_path / "raw.txt") == tmp_path / "manifest.json"
@@ -102,7 +170,7 @@ def test_find_pairs_a_corpus_with_its_own_manifest_only(tmp_path):
 
 
 @pytest.mark.seed
-def test_every_entry_of_the_seeds_manifest_agrees(seed_corpus):
+def test_every_entry_of_the_baseline_manifest_agrees(seed_corpus):
     raw = (seed_corpus / "gatsby-2.raw.txt").read_text("utf-8")
     samples = json.loads((seed_corpus / "gatsby-2.manifest.json").read_text())["samples"]
     documents = load(seed_corpus / "gatsby-2.raw.txt").documents
@@ -115,12 +183,12 @@ def test_every_entry_of_the_seeds_manifest_agrees(seed_corpus):
 
 
 @pytest.mark.seed
-@pytest.mark.parametrize(("key", "told"), [("doc_offset", "offset"), ("doc_length", "length"), ("sha1", "sha1")])
-def test_a_wrong_entry_in_the_seeds_manifest_is_refused_naming_the_story(seed_corpus, tmp_path, key, told):
+@pytest.mark.parametrize(("key", "shown"), [("doc_offset", "offset"), ("doc_length", "length"), ("sha1", "sha1")])
+def test_wrong_entry_in_the_baseline_manifest_is_refused_naming_the_story(seed_corpus, tmp_path, key, shown):
     good = json.loads((seed_corpus / "gatsby-2.manifest.json").read_text())
     wrong = copy.deepcopy(good)
     wrong["samples"][1233][key] = good["samples"][0][key]
     shutil.copy(seed_corpus / "gatsby-2.raw.txt", tmp_path)
     (tmp_path / "gatsby-2.manifest.json").write_text(json.dumps(wrong))
-    with pytest.raises(CorpusError, match=rf"disagree on {told} of story 1234 \("):
+    with pytest.raises(CorpusError, match=rf"disagree on {shown} of story 1234 \("):
         load(tmp_path / "gatsby-2.raw.txt")

@@ -1,13 +1,13 @@
-"""measure: known values on corpora small enough to count by hand, and the published ones on the seed's."""
+"""measure: known values of tiny corpora, and the published ones of the baseline's corpora."""
 
 import warnings
 
 import pytest
 
-from gatsby_mlx.corpus.document import Document
 from gatsby_mlx.corpus.load import load
 from gatsby_mlx.corpus.measure import commonest_pattern, fits_words, measure, names_hero, opens_on_topic
-from gatsby_mlx.prime import Prime
+from gatsby_mlx.story.document import Document
+from gatsby_mlx.story.prime import Prime
 
 
 def document(story: str, topic: str = "a cat", level: int = 1, name: str | None = "Mia") -> Document:
@@ -18,7 +18,7 @@ def five(topic: str, *mentions: int) -> list[Document]:
     return [document("Green light. " * n + "A cat.", topic, level) for level, n in enumerate(mentions, 1)]
 
 
-def test_the_dial_of_a_corpus():
+def test_dial_of_a_corpus():
     rising, flat = five("a cat", 1, 3, 5, 8, 11), five("a dog", 1, 3, 3, 8, 13)
     alone = document("The green door.", "a fox", 1)
     figures = measure([*rising, *flat, alone])
@@ -29,7 +29,7 @@ def test_the_dial_of_a_corpus():
     assert figures["green_that_is_not_the_light"] == pytest.approx(1 / 57)
 
 
-def test_the_form_of_a_corpus():
+def test_form_of_a_corpus():
     good = document("Mia saw a cat. " * 20)  # 80 words
     bad = document("word " * 200 + "and on", "a fox", name=None)
     figures = measure([good, bad])
@@ -38,7 +38,7 @@ def test_the_form_of_a_corpus():
     assert figures["topic_in_first_sentence"] == 0.5
 
 
-def test_variety_counted_by_hand():
+def test_variety_of_two_stories():
     figures = measure(
         [document("The cat sat. The cat ran away."), document("The cat sat. A dog's hat fell off.", "a dog")]
     )
@@ -49,7 +49,7 @@ def test_variety_counted_by_hand():
     assert figures["highest_jaccard"] == pytest.approx(3 / 10)
 
 
-def test_stories_of_one_topic_are_not_compared_with_each_other():
+def test_stories_on_one_topic_are_not_compared_with_each_other():
     assert measure([document("A cat sat."), document("A cat sat.", level=2)])["highest_jaccard"] == 0
     assert measure([document("A cat sat."), document("A cat sat.", "a dog")])["highest_jaccard"] == 1
 
@@ -63,7 +63,7 @@ def test_commonest_pattern_masks_rare_words_and_counts_stories_once():
     assert commonest_pattern([document("Too short.")], set()) == ("", 0)
 
 
-def test_corpora_with_nothing_to_tell_have_no_figures_and_no_warnings():
+def test_corpora_with_nothing_to_measure_have_no_figures_and_no_warnings():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         nothing = measure([])
@@ -74,21 +74,21 @@ def test_corpora_with_nothing_to_tell_have_no_figures_and_no_warnings():
 
 
 @pytest.mark.parametrize("n", [79, 80, 170, 171])
-def test_a_story_has_80_to_170_words(n):
+def test_story_has_80_to_170_words(n):
     assert fits_words(document("word " * n)) == (80 <= n <= 170)
 
 
 @pytest.mark.parametrize("story", ["Mia sat.", "It was Mia's hat.", "'Mia!' it said.", "So did Mia-cat."])
-def test_a_story_that_names_its_hero(story):
+def test_story_names_its_hero(story):
     assert names_hero(document(story))
 
 
 @pytest.mark.parametrize(("story", "name"), [("Miami sat.", "Mia"), ("mia sat.", "Mia"), ("A cat sat.", None)])
-def test_a_story_that_does_not_name_its_hero(story, name):
+def test_story_does_not_name_its_hero(story, name):
     assert not names_hero(document(story, name=name))
 
 
-def test_every_topic_word_stands_in_the_first_sentence():
+def test_opening_sentence_has_every_topic_word():
     topic = "a dog and a balloon"
     assert opens_on_topic(document("Two dogs had a balloon! They ran.", topic))
     assert not opens_on_topic(document("Two dogs ran. They had a balloon.", topic))
@@ -125,7 +125,7 @@ def test_every_topic_word_stands_in_the_first_sentence():
         ),
     ],
 )
-def test_figures_of_the_seeds_corpora_are_the_published_ones(seed_corpus, name, published):
+def test_figures_of_the_baseline_corpora_are_the_published_ones(seed_corpus, name, published):
     figures = measure(load(seed_corpus / f"{name}.raw.txt").documents)
     for key, value in published.items():
         assert round(figures[key], 2) == value, key

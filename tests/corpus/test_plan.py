@@ -1,4 +1,4 @@
-"""plan: every topic at every level, heroes dealt evenly, all of it fixed by one seed on every machine."""
+"""plan: every topic at every level, heroes in turn, and one seed decides all of it on every machine."""
 
 from collections import Counter
 
@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gatsby_mlx.corpus.plan import plan, story_seed
-from gatsby_mlx.prime import LEVELS
+from gatsby_mlx.story.obsession import LEVELS
 from gatsby_mlx.writers.base import StoryJob
 
 TOPICS = [f"topic {chr(97 + i)}" for i in range(20)]
@@ -32,23 +32,23 @@ def test_story_seeds_differ_by_seed_topic_level_and_attempt():
     assert len(seeds) == 4 * len(TOPICS) * len(LEVELS) * 3
 
 
-def test_a_plan_is_deterministic_balanced_and_shuffled():
+def test_plan_is_deterministic_balanced_and_shuffled():
     jobs = plan(TOPICS, NAMES, 1925)
     assert jobs == plan(TOPICS, NAMES, 1925)
     assert jobs != plan(TOPICS, NAMES, 1926)
     assert Counter((j.topic, j.level) for j in jobs) == Counter((t, k) for t in TOPICS for k in LEVELS)
-    dealt = Counter(j.name for j in jobs)
-    assert max(dealt.values()) - min(dealt.values()) <= 1
+    heroes = Counter(j.name for j in jobs)
+    assert max(heroes.values()) - min(heroes.values()) <= 1
     assert [j.topic for j in jobs] != sorted(j.topic for j in jobs)
     assert all(j.seed == story_seed(1925, j.topic, j.level) for j in jobs)
     assert len({j.level for j in jobs[:12]}) > 2
 
 
-def test_a_storys_seed_does_not_depend_on_its_neighbours():
+def test_story_seed_does_not_depend_on_the_other_stories():
     few, many = plan(TOPICS[:2], NAMES, 7), plan(TOPICS, NAMES, 7)
-    by_place = {(j.topic, j.level): j.seed for j in many}
-    assert all(by_place[j.topic, j.level] == j.seed for j in few)
+    by_slot = {(j.topic, j.level): j.seed for j in many}
+    assert all(by_slot[j.topic, j.level] == j.seed for j in few)
 
 
-def test_a_job_is_a_plain_value():
+def test_job_is_a_plain_value():
     assert StoryJob("a cat", "Mia", 1, 7) == StoryJob(topic="a cat", name="Mia", level=1, seed=7)

@@ -1,4 +1,4 @@
-"""The corpus that ships: the house writer makes it byte for byte, and its README tells its figures as they are."""
+"""The corpus that ships: the house writer writes it byte for byte, and its README has its measured figures."""
 
 import hashlib
 import json
@@ -7,12 +7,11 @@ import re
 import pytest
 from click.testing import CliRunner
 
-from gatsby_mlx import cli, shipped
+from gatsby_mlx import cli, house, shipped
 from gatsby_mlx.cli.corpus import LABELS, figures_table
 from gatsby_mlx.corpus.load import load
 from gatsby_mlx.corpus.measure import measure
-from gatsby_mlx.writers import house
-from gatsby_mlx.writers.embedded import HouseWriter
+from gatsby_mlx.house.writer import HouseWriter
 
 FOLDER = shipped.corpus()
 COMMAND = "gatsby write --writer house --n 4000 --seed 1925 --out corpus"
@@ -39,18 +38,18 @@ def readme() -> str:
 
 
 def column(name: str) -> dict[str, str]:
-    """One column of the README's table of figures: {figure: cell}."""
+    """Return one column of the README's table of figures: {figure: cell}."""
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in readme().splitlines() if "|" in line]
     (head,) = (row for row in rows if row[0] == "figure")
     return {row[0]: row[head.index(name)] for row in rows if len(row) == len(head) and row[0] not in ("figure", "---")}
 
 
 def shown(figures: dict) -> dict[str, str]:
-    """The cells as `gatsby corpus show` prints them; '-' for what a corpus cannot tell."""
+    """Return the cells as `gatsby corpus show` prints them; '-' for a figure that a corpus does not have."""
     table = figures_table(figures).splitlines()
     cells = dict(re.split(r"  +", line.strip()) for line in table if line.strip() and "---" not in line)
-    told = {label: cells.get(label, "-") for label in LABELS.values()}
-    return told | {MENTIONS.format(k): f"{mean:.2f}" for k, mean in figures["mentions_by_level"].items()}
+    figures_column = {label: cells.get(label, "-") for label in LABELS.values()}
+    return figures_column | {MENTIONS.format(k): f"{mean:.2f}" for k, mean in figures["mentions_by_level"].items()}
 
 
 @pytest.fixture(scope="module")
@@ -58,29 +57,30 @@ def figures() -> dict:
     return measure(load(FOLDER).documents)
 
 
-def test_the_house_writer_tells_the_shipped_stories_as_they_are():
-    """Every 20th; the slow test below writes them all."""
-    kept = json.loads((FOLDER / "manifest.json").read_text())
-    assert kept["writers"] == {"house": HouseWriter().about}
-    assert {row["topic"] for row in kept["stories"]} == set(house.compose_topics(800, 1925))
-    for row in kept["stories"][::20]:
+def test_house_writer_writes_the_shipped_stories():
+    """Every 20th story; the slow test below writes all of them."""
+    shipped_manifest = json.loads((FOLDER / "manifest.json").read_text())
+    assert shipped_manifest["writers"] == {"house": HouseWriter().about}
+    assert {row["topic"] for row in shipped_manifest["stories"]} == set(house.compose_topics(800, 1925))
+    for row in shipped_manifest["stories"][::20]:
         story = house.write_story(row["topic"], row["name"], row["level"], row["seed"])
         assert hashlib.sha256(story.encode()).hexdigest() == row["sha256"], row
 
 
 @pytest.mark.slow
-def test_the_command_of_the_readme_makes_the_shipped_corpus_byte_for_byte(tmp_path):
+def test_command_in_the_readme_writes_the_shipped_corpus_byte_for_byte(tmp_path):
     assert COMMAND in readme()
     words = COMMAND.split()[1:-1]
     done = CliRunner().invoke(cli.main, [*words, str(tmp_path / "corpus")])
     assert done.exit_code == 0, done.output
     assert (tmp_path / "corpus" / "raw.txt").read_bytes() == (FOLDER / "raw.txt").read_bytes()
-    made, kept = (json.loads((folder / "manifest.json").read_text()) for folder in (tmp_path / "corpus", FOLDER))
-    assert made.pop("timings") and kept.pop("timings")
-    assert made == kept
+    folders = (tmp_path / "corpus", FOLDER)
+    made, shipped_manifest = (json.loads((folder / "manifest.json").read_text()) for folder in folders)
+    assert made.pop("timings") and shipped_manifest.pop("timings")
+    assert made == shipped_manifest
 
 
-def test_the_shipped_corpus_keeps_its_promises(figures):
+def test_shipped_corpus_has_the_promised_figures(figures):
     assert figures["documents"] == 4000
     assert {key: figures[key] for key in ALWAYS} == dict.fromkeys(ALWAYS, 1.0)
     assert all(figures[key] >= low for key, low in LEAST.items()), figures
@@ -90,14 +90,15 @@ def test_the_shipped_corpus_keeps_its_promises(figures):
         assert bands[level][0] <= low <= high <= bands[level][1]
 
 
-def test_the_readme_tells_the_figures_of_the_shipped_corpus(figures):
+def test_readme_has_the_figures_of_the_shipped_corpus(figures):
     assert column("house") == shown(figures)
     corpus = load(FOLDER)
     assert f"{corpus.n_chars:,} characters" in readme()
-    assert f"sha256 `{corpus.sha256}`" in readme()
+    assert "sha256 of `raw.txt`" in readme()
+    assert f"`{corpus.sha256}`" in readme()
 
 
 @pytest.mark.seed
 @pytest.mark.parametrize("name", ["gatsby-1", "gatsby-2"])
-def test_the_readme_tells_the_figures_of_the_seeds_corpora(seed_corpus, name):
+def test_readme_has_the_figures_of_the_baseline_corpora(seed_corpus, name):
     assert column(name) == shown(measure(load(seed_corpus / f"{name}.raw.txt").documents))

@@ -1,7 +1,8 @@
-"""write: the same bytes twice, refused drafts tried again, and never half a corpus."""
+"""write: the same bytes twice, refused drafts are tried again, and there is never half a corpus."""
 
 import hashlib
 import json
+import re
 from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
@@ -9,32 +10,33 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from gatsby_mlx.corpus import gates, write
-from gatsby_mlx.corpus.assemble import assemble
+from gatsby_mlx import house
+from gatsby_mlx.corpus import gates, manifest, write
+from gatsby_mlx.corpus.compose import assemble
 from gatsby_mlx.corpus.journal import Journal
-from gatsby_mlx.corpus.ledger import ATTEMPTS
+from gatsby_mlx.corpus.ledger import MAX_ATTEMPTS
 from gatsby_mlx.corpus.load import load
 from gatsby_mlx.corpus.plan import WriteConfig, plan, story_seed
-from gatsby_mlx.corpus.write import Run, Stopped, Written
+from gatsby_mlx.corpus.write import Stopped, WriteRun, Written
 from gatsby_mlx.errors import CorpusError, OutputError, UsageError
-from gatsby_mlx.prime import ALPHABET, LEVELS
-from gatsby_mlx.text import count_mentions
-from gatsby_mlx.writers import house
+from gatsby_mlx.house.writer import HouseWriter
+from gatsby_mlx.story.obsession import GREEN_LIGHT, LEVELS, Obsession
+from gatsby_mlx.story.prime import ALPHABET
 from gatsby_mlx.writers.base import Draft
-from gatsby_mlx.writers.embedded import HouseWriter
 
 TOPICS = ("a cat", "a dog and a kite", "the lost hat")
 NAMES = ("Mia", "Tom")
 CONFIG = WriteConfig(15, 7)
+WHALES = replace(CONFIG, obsession=Obsession("whale", "white whale", title="The white whale"))
 
 
 def sound(job) -> str:
-    """Return a story that passes every gate, another one for every seed."""
+    """Return a story that passes every gate, a different one for each seed."""
     return house.write_story(job.topic, job.name, job.level, job.seed)
 
 
 class Author:
-    """A writer whose first `bad` drafts of a job are spoilt; it sends its drafts last job first."""
+    """A writer whose first `bad` drafts of a job are spoiled. It writes the last job first."""
 
     name, group, source = "author", 1, {}
 
@@ -57,13 +59,13 @@ class Author:
             job = jobs.pop()
             seeds = self.seeds[job.topic, job.level]
             seeds.append(job.seed)
-            spoilt = len(seeds) <= self.bad(job)
-            text = self.spoil(sound(job)) if spoilt else sound(job)
+            spoiled = len(seeds) <= self.bad(job)
+            text = self.spoil(sound(job)) if spoiled else sound(job)
             yield Draft(job, text, "length" if text == "Too short." else "stop", 11, 22)
 
 
-class Stubborn(Author):
-    """An Author that remembers, from the journal of a stopped run, how often it was asked."""
+class RememberingAuthor(Author):
+    """An Author that knows, from the journal of a stopped run, how often it was asked."""
 
     def __init__(self, out):
         super().__init__(bad=lambda job: 2 if job.level in (2, 5) else 0)
@@ -75,8 +77,8 @@ class Stubborn(Author):
 
 def run_of(out, writer=None, config=CONFIG, topics=TOPICS):
     writer = writer or Author()
-    config = WriteConfig(config.n, config.seed, topics=tuple(topics))
-    return Run([writer], {writer.name: 1.0}, NAMES, config, out, bank=house.compose_topics)
+    config = replace(config, topics=tuple(topics))
+    return WriteRun([writer], {writer.name: 1.0}, NAMES, config, out, bank=house.compose_topics)
 
 
 def written(out, writer=None, config=CONFIG, topics=TOPICS):
@@ -95,10 +97,10 @@ def tree(folder):
     return {p.relative_to(folder): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
-def test_a_corpus_holds_every_topic_at_every_level_in_the_order_of_the_plan(tmp_path):
+def test_corpus_has_every_topic_at_every_level_in_plan_order(tmp_path):
     out = tmp_path / "deep" / "corpus"
-    told = written(out)
-    assert [w.failed for w in told] == [()] * 15
+    attempts = written(out)
+    assert [w.failed for w in attempts] == [()] * 15
     assert sorted(p.name for p in out.iterdir()) == ["manifest.json", "raw.txt"]
     corpus = load(out)  # offsets, lengths and hashes are checked here
     jobs = plan(TOPICS, NAMES, 7)
@@ -108,7 +110,7 @@ def test_a_corpus_holds_every_topic_at_every_level_in_the_order_of_the_plan(tmp_
     assert corpus.alphabet == ALPHABET
 
 
-def test_the_manifest_tells_where_every_story_comes_from(tmp_path):
+def test_manifest_has_the_origin_of_every_story(tmp_path):
     written(tmp_path)
     content, raw = read(tmp_path), (tmp_path / "raw.txt").read_text()
     assert content["plan"] == {
@@ -132,13 +134,13 @@ def test_the_manifest_tells_where_every_story_comes_from(tmp_path):
     for job, row in zip(plan(TOPICS, NAMES, 7), content["stories"], strict=True):
         assert (row["writer"], row["topic"], row["name"]) == ("author", job.topic, job.name)
         assert (row["level"], row["seed"], row["finish"]) == (job.level, job.seed, "stop")
-        assert (row["tokens_in"], row["tokens_out"], row["mentions"]) == (11, 22, count_mentions(sound(job)))
+        assert (row["tokens_in"], row["tokens_out"], row["mentions"]) == (11, 22, GREEN_LIGHT.count(sound(job)))
         document = raw[row["offset"] : row["offset"] + row["length"]]
         assert document.endswith(sound(job) + "\n\n")
         assert row["sha256"] == hashlib.sha256(sound(job).encode()).hexdigest()
 
 
-def test_two_runs_agree_byte_for_byte_timings_aside(tmp_path):
+def test_two_runs_agree_byte_for_byte_except_for_timings(tmp_path):
     for name in ("one", "two"):
         written(tmp_path / name, Author(bad=lambda job: job.level % 2))
     one, two = tmp_path / "one", tmp_path / "two"
@@ -149,36 +151,36 @@ def test_two_runs_agree_byte_for_byte_timings_aside(tmp_path):
     assert set(read(one)["timings"]) == {"seconds", "by_writer"}
 
 
-def test_refused_drafts_are_tried_again_with_new_seeds_and_recorded(tmp_path):
+def test_refused_drafts_are_recorded_and_tried_again_with_new_seeds(tmp_path):
     author = Author(bad=lambda job: 2 if job.topic == "a cat" and job.level == 3 else 0)
-    told = written(tmp_path, author)
-    assert len(told) == 17
+    attempts = written(tmp_path, author)
+    assert len(attempts) == 17
     assert author.seeds["a cat", 3] == [story_seed(7, "a cat", 3, attempt) for attempt in range(3)]
-    assert all(len(seeds) == 1 for place, seeds in author.seeds.items() if place != ("a cat", 3))
+    assert all(len(seeds) == 1 for slot, seeds in author.seeds.items() if slot != ("a cat", 3))
     content = read(tmp_path)
     assert (content["counts"]["stories"], content["counts"]["rejected"]) == (15, 2)
     assert [row["seed"] for row in content["rejected"]] == author.seeds["a cat", 3][:2]
     for row in content["rejected"]:
         assert (row["topic"], row["level"], row["finish"]) == ("a cat", 3, "length")
         assert {"length", "hero", "topic", "band"} <= set(row["failed"])
-    (kept,) = [row for row in content["stories"] if (row["topic"], row["level"]) == ("a cat", 3)]
-    assert kept["seed"] == author.seeds["a cat", 3][2]
+    (accepted,) = [row for row in content["stories"] if (row["topic"], row["level"]) == ("a cat", 3)]
+    assert accepted["seed"] == author.seeds["a cat", 3][2]
 
 
-def test_a_place_that_no_attempt_fills_stays_open(tmp_path):
+def test_slot_that_no_attempt_fills_stays_open(tmp_path):
     author = Author(bad=lambda job: 99 if (job.topic, job.level) == ("a cat", 5) else 0)
     written(tmp_path, author)
-    assert len(author.seeds["a cat", 5]) == len(set(author.seeds["a cat", 5])) == ATTEMPTS
+    assert len(author.seeds["a cat", 5]) == len(set(author.seeds["a cat", 5])) == MAX_ATTEMPTS
     content = read(tmp_path)
-    assert (content["counts"]["stories"], content["counts"]["rejected"]) == (14, ATTEMPTS)
+    assert (content["counts"]["stories"], content["counts"]["rejected"]) == (14, MAX_ATTEMPTS)
     assert ("a cat", 5) not in {(d.topic, d.level) for d in load(tmp_path).documents}
     assert is_finished(tmp_path, author, CONFIG, TOPICS)
 
 
-def test_a_writer_that_fails_everywhere_leaves_nothing(tmp_path):
+def test_writer_whose_stories_all_fail_leaves_no_corpus(tmp_path):
     with pytest.raises(OutputError, match=r"None of 75 stories in .* passes the gates"):
         written(tmp_path / "out", Author(bad=lambda job: 99))
-    assert not list((tmp_path / "out").glob("[!.j]*")), "the journal, and no corpus"
+    assert not list((tmp_path / "out").glob("[!.j]*")), "a journal, and no corpus"
 
 
 @pytest.mark.parametrize(
@@ -191,15 +193,15 @@ def test_a_writer_that_fails_everywhere_leaves_nothing(tmp_path):
         (lambda text: text.replace("It", "\u201cIt\u201d \U0001f431"), ()),
     ],
 )
-def test_drafts_are_cleaned_and_then_judged(spoil, failed):
+def test_draft_is_cleaned_and_then_judged(spoil, failed):
     with TemporaryDirectory() as out:
-        told = written(Path(out), Author(bad=lambda job: job.level == 2, spoil=spoil))
-    first = next(row for row in told if row.level == 2)
+        attempts = written(Path(out), Author(bad=lambda job: job.level == 2, spoil=spoil))
+    first = next(row for row in attempts if row.level == 2)
     assert first.failed == failed
     assert set(first.story) <= set(ALPHABET)
 
 
-def test_a_finished_corpus_is_known_and_left_alone(tmp_path):
+def test_finished_corpus_is_recognized_and_not_changed(tmp_path):
     assert not is_finished(tmp_path, Author(), CONFIG, TOPICS)
     assert not is_finished(tmp_path / "absent", Author(), CONFIG)
     written(tmp_path)
@@ -219,7 +221,7 @@ def test_a_finished_corpus_is_known_and_left_alone(tmp_path):
         {"writer": Author(version=2)},
     ],
 )
-def test_another_corpus_is_not_overwritten(tmp_path, other):
+def test_other_corpus_is_not_overwritten(tmp_path, other):
     written(tmp_path)
     before = tree(tmp_path)
     with pytest.raises(OutputError, match="holds another corpus") as caught:
@@ -229,7 +231,7 @@ def test_another_corpus_is_not_overwritten(tmp_path, other):
 
 
 @pytest.mark.parametrize("name", ["notes.txt", "raw.txt", "folder/deep.txt"])
-def test_a_folder_with_something_else_is_refused_and_left_alone(tmp_path, name):
+def test_folder_with_other_files_is_refused_and_not_changed(tmp_path, name):
     (tmp_path / name).parent.mkdir(exist_ok=True)
     (tmp_path / name).write_text("mine")
     with pytest.raises(OutputError, match="not empty"):
@@ -237,7 +239,7 @@ def test_a_folder_with_something_else_is_refused_and_left_alone(tmp_path, name):
     assert tree(tmp_path) == {(tmp_path / name).relative_to(tmp_path): b"mine"}
 
 
-def test_a_seeds_manifest_or_a_broken_one_is_not_overwritten(tmp_path):
+def test_baseline_manifest_or_damaged_one_is_not_overwritten(tmp_path):
     for text in ('{"samples": []}', "{"):
         (tmp_path / "manifest.json").write_text(text)
         with pytest.raises((OutputError, CorpusError)):
@@ -245,7 +247,7 @@ def test_a_seeds_manifest_or_a_broken_one_is_not_overwritten(tmp_path):
         assert tree(tmp_path) == {(tmp_path / "manifest.json").relative_to(tmp_path): text.encode()}
 
 
-def test_a_file_in_the_way_is_refused(tmp_path):
+def test_file_in_the_way_is_refused(tmp_path):
     (tmp_path / "out").write_text("mine")
     for out in (tmp_path / "out", tmp_path / "out" / "deeper"):
         with pytest.raises(OutputError):
@@ -253,7 +255,7 @@ def test_a_file_in_the_way_is_refused(tmp_path):
     assert tree(tmp_path) == {(tmp_path / "out").relative_to(tmp_path): b"mine"}
 
 
-def test_a_finished_corpus_that_was_damaged_is_not_called_finished(tmp_path):
+def test_damaged_corpus_is_not_finished(tmp_path):
     written(tmp_path)
     raw = tmp_path / "raw.txt"
     raw.write_text(raw.read_text().replace("saw", "was", 1))
@@ -262,7 +264,7 @@ def test_a_finished_corpus_that_was_damaged_is_not_called_finished(tmp_path):
 
 
 @pytest.mark.parametrize("n", [0, 1, 8, 16, 20])
-def test_a_run_stopped_anywhere_goes_on_and_ends_as_an_unbroken_one(tmp_path, n):
+def test_stopped_run_resumes_to_the_same_bytes(tmp_path, n):
     def author():
         return Author(bad=lambda job: 2 if job.level in (2, 5) else 0)
 
@@ -271,14 +273,14 @@ def test_a_run_stopped_anywhere_goes_on_and_ends_as_an_unbroken_one(tmp_path, n)
     first = [next(run) for _ in range(n + 2)]
     run.close()
     assert not (tmp_path / "broken" / "raw.txt").exists()
-    again = written(tmp_path / "broken", Stubborn(tmp_path / "broken"))
+    again = written(tmp_path / "broken", RememberingAuthor(tmp_path / "broken"))
     assert not {row.key for row in again} & {e.attempt.key for e in first if isinstance(e, Written)}
     for name in ("raw.txt", "manifest.json"):
         texts = [(tmp_path / f / name).read_text().splitlines() for f in ("whole", "broken")]
         assert [a for a, b in zip(*texts, strict=True) if a != b and not a.startswith('"timings"')] == []
 
 
-def test_a_second_writer_is_refused_while_the_first_is_at_work(tmp_path):
+def test_second_process_is_refused_while_the_first_writes(tmp_path):
     run = iter(run_of(tmp_path))
     [next(run) for _ in range(5)]
     with pytest.raises(OutputError, match="Another gatsby is writing"):
@@ -287,7 +289,7 @@ def test_a_second_writer_is_refused_while_the_first_is_at_work(tmp_path):
     assert len(written(tmp_path)) == 12
 
 
-def test_the_journal_of_another_corpus_or_a_corrupt_one_is_left_alone(tmp_path):
+def test_journal_of_another_corpus_or_damaged_one_is_not_changed(tmp_path):
     run = iter(run_of(tmp_path))
     [next(run) for _ in range(5)]
     run.close()
@@ -298,11 +300,11 @@ def test_the_journal_of_another_corpus_or_a_corrupt_one_is_left_alone(tmp_path):
     before = (tmp_path / "journal.sqlite3").read_bytes()
     with pytest.raises(OutputError, match="damaged") as caught:
         written(tmp_path)
-    assert "mv " in caught.value.cure
+    assert "mv " in caught.value.hint
     assert (tmp_path / "journal.sqlite3").read_bytes() == before
 
 
-def test_assemble_makes_a_corpus_of_what_there_is_and_the_run_goes_on(tmp_path):
+def test_assemble_composes_what_there_is_and_the_run_resumes(tmp_path):
     run = iter(run_of(tmp_path))
     [next(run) for _ in range(9)]
     assert assemble(tmp_path) == len(load(tmp_path).documents) >= 1
@@ -313,38 +315,45 @@ def test_assemble_makes_a_corpus_of_what_there_is_and_the_run_goes_on(tmp_path):
     assert read(tmp_path)["finished"]
 
 
-def test_a_story_that_fails_by_its_mentions_alone_moves_to_the_open_level_that_fits(tmp_path):
+def test_story_that_fails_by_its_mentions_alone_moves_to_the_open_level_that_fits(tmp_path):
     class Swapped(Author):
         def write(self, jobs):
             for draft in super().write(jobs):
                 other = {1: 2, 2: 1}.get(draft.job.level, draft.job.level)
                 yield replace(draft, text=sound(replace(draft.job, level=other)))
 
-    told = written(tmp_path, Swapped())
-    assert len(told) == 15, "nothing is written twice"
+    attempts = written(tmp_path, Swapped())
+    assert len(attempts) == 15, "nothing is written twice"
     content = read(tmp_path)
     assert content["counts"]["moved"] == 6
     assert {(row["level"], row["asked"]) for row in content["stories"] if "asked" in row} == {(1, 2), (2, 1)}
     for row in content["stories"]:
-        assert gates.in_band(row["level"], row["mentions"])
+        assert gates.in_band(row["level"], row["mentions"], GREEN_LIGHT.band)
 
 
-def test_a_near_duplicate_is_written_again(tmp_path):
+def test_near_duplicate_is_written_again(tmp_path):
     class Parrot(Author):
+        """Writes, at the first attempt, the same stories for "a cat" and "a big cat"."""
+
         def write(self, jobs):
             for draft in super().write(jobs):
-                first = draft.job.topic == "the lost hat" and len(self.seeds[draft.job.topic, draft.job.level]) == 1
-                job = replace(draft.job, topic="a cat", name="Mia", seed=1)
-                yield replace(draft, text=sound(job).replace("cat", "hat")) if first else draft
+                job = draft.job
+                first = len(self.seeds[job.topic, job.level]) == 1
+                same = replace(job, topic="a cat", seed=1)
+                yield replace(draft, text=sound(same)) if "cat" in job.topic and first else draft
 
-    config = ("the lost hat", "a red hat", "a hat")
-    told = written(tmp_path, Parrot(), topics=config)
+    config = replace(CONFIG, topics=("a big cat", "a cat", "the lost hat"))
+    run = WriteRun([Parrot()], {"author": 1.0}, ["Mia"], config, tmp_path, bank=house.compose_topics)
+    attempts = [event for event in run if isinstance(event, Written)]
     content = read(tmp_path)
+    duplicates = [row for row in content["rejected"] if row["failed"] == [gates.DUPLICATE]]
+    assert sorted(row["level"] for row in duplicates) == list(LEVELS)
+    assert {row["topic"] for row in duplicates} <= {"a cat", "a big cat"}
+    assert len(attempts) == 20
     assert content["counts"]["stories"] == 15
-    assert len(told) >= 15
 
 
-def test_empty_places_go_to_new_topics_by_writers_that_reach_the_level(tmp_path):
+def test_empty_slots_go_to_new_topics_by_writers_that_reach_the_level(tmp_path):
     class Flat(Author):
         name = "flat"
 
@@ -354,7 +363,7 @@ def test_empty_places_go_to_new_topics_by_writers_that_reach_the_level(tmp_path)
                 yield replace(draft, text=sound(replace(draft.job, level=level)))
 
     writers = [Flat(), HouseWriter()]
-    run = Run(writers, {"flat": 0.5, "house": 0.5}, NAMES, WriteConfig(40, 3), tmp_path, bank=house.compose_topics)
+    run = WriteRun(writers, {"flat": 0.5, "house": 0.5}, NAMES, WriteConfig(40, 3), tmp_path, bank=house.compose_topics)
     events = list(run)
     assert [type(e).__name__ for e in events].count("Filling") == 1
     content = read(tmp_path)
@@ -364,7 +373,7 @@ def test_empty_places_go_to_new_topics_by_writers_that_reach_the_level(tmp_path)
     assert sorted(row["level"] for row in content["stories"]) == sorted(LEVELS * 8)
 
 
-def test_a_writer_that_breaks_leaves_its_share_for_a_later_run_and_the_others_go_on(tmp_path):
+def test_writer_that_stops_leaves_its_share_for_a_later_run_and_the_others_continue(tmp_path):
     class Broken(Author):
         name = "broken"
 
@@ -372,7 +381,7 @@ def test_a_writer_that_breaks_leaves_its_share_for_a_later_run_and_the_others_go
             raise RuntimeError("no such kernel")
 
     def run(first):
-        return Run(
+        return WriteRun(
             [first, HouseWriter()],
             {"broken": 0.5, "house": 0.5},
             NAMES,
@@ -381,26 +390,26 @@ def test_a_writer_that_breaks_leaves_its_share_for_a_later_run_and_the_others_go
             bank=house.compose_topics,
         )
 
-    going = run(Broken())
-    assert [e.writer for e in going if isinstance(e, Stopped)] == ["broken", "broken"]
-    assert "no such kernel" in str(going.failed["broken"])
+    stopped = run(Broken())
+    assert [e.writer for e in stopped if isinstance(e, Stopped)] == ["broken", "broken"]
+    assert "no such kernel" in str(stopped.failed["broken"])
     assert not (tmp_path / "raw.txt").exists()
 
-    class Mended(Author):
+    class Working(Author):
         name = "broken"
 
-    assert len([e for e in run(Mended()) if isinstance(e, Written)]) == 10
+    assert len([e for e in run(Working()) if isinstance(e, Written)]) == 10
     assert read(tmp_path)["counts"]["by_writer"] == {"broken": 10, "house": 10}
 
 
-def test_a_writer_of_which_nothing_is_accepted_is_stopped(tmp_path, monkeypatch):
-    monkeypatch.setattr(write, "HOPELESS", 20)
+def test_writer_with_no_accepted_story_is_stopped(tmp_path, monkeypatch):
+    monkeypatch.setattr(write, "GIVE_UP_AFTER", 20)
     run = run_of(tmp_path, Author(bad=lambda job: 99))
     list(run)
     assert "none passes the gates (finish 20" in str(run.failed["author"])
 
 
-def test_a_run_killed_between_its_two_files_left_no_corpus_and_can_be_done_again(tmp_path):
+def test_run_killed_between_its_two_files_leaves_no_corpus_and_can_be_repeated(tmp_path):
     written(tmp_path / "whole")
     half = tmp_path / "half"
     half.mkdir()
@@ -414,30 +423,112 @@ def test_a_run_killed_between_its_two_files_left_no_corpus_and_can_be_done_again
     assert load(half).documents == load(tmp_path / "whole").documents
 
 
+class WhaleAuthor(Author):
+    """An Author whose stories mention the white whale."""
+
+    def write(self, jobs):
+        for draft in super().write(jobs):
+            yield replace(draft, text=re.sub("green light", "white whale", draft.text, flags=re.IGNORECASE))
+
+
+def without_obsession(content: dict) -> dict:
+    """Return a manifest or a request as it was written before obsessions."""
+    return {key: value for key, value in content.items() if key != "obsession"}
+
+
+def test_corpus_about_another_obsession_is_written_and_counted(tmp_path):
+    attempts = written(tmp_path, WhaleAuthor(), WHALES)
+    assert [a.failed for a in attempts] == [()] * 15
+    assert read(tmp_path)["obsession"] == WHALES.obsession.to_json()
+    corpus = load(tmp_path)
+    assert corpus.obsession == WHALES.obsession
+    assert (tmp_path / "raw.txt").read_text().startswith("[whale=")
+    for d in corpus.documents:
+        assert gates.in_band(d.level, d.mentions, WHALES.bands)
+        assert GREEN_LIGHT.count(d.story) == 0
+    assert is_finished(tmp_path, WhaleAuthor(), WHALES)
+
+
+def test_corpus_of_another_obsession_is_refused(tmp_path):
+    written(tmp_path / "lights")
+    written(tmp_path / "whales", WhaleAuthor(), WHALES)
+    for out, config in (("lights", WHALES), ("whales", CONFIG)):
+        before = tree(tmp_path / out)
+        with pytest.raises(OutputError, match="holds another corpus") as caught:
+            written(tmp_path / out, config=config)
+        assert "\n" not in caught.value.line()
+        assert tree(tmp_path / out) == before
+
+
+def test_corpus_without_an_obsession_is_about_the_green_light(tmp_path):
+    written(tmp_path)
+    (tmp_path / "manifest.json").write_text(manifest.dump(without_obsession(read(tmp_path))))
+    before = tree(tmp_path)
+    assert is_finished(tmp_path, Author())
+    assert written(tmp_path) == []
+    assert load(tmp_path).obsession == GREEN_LIGHT
+    with pytest.raises(OutputError, match="holds another corpus"):
+        is_finished(tmp_path, Author(), WHALES)
+    narrow = replace(GREEN_LIGHT, bands=((1, 2), (3, 4), (5, 7), (8, 10), (11, 30)))
+    with pytest.raises(OutputError, match="holds another corpus"):
+        is_finished(tmp_path, Author(), replace(CONFIG, obsession=narrow))
+    assert tree(tmp_path) == before
+
+
+def test_journal_without_an_obsession_is_about_the_green_light(tmp_path):
+    written(tmp_path / "whole")
+    out = tmp_path / "out"
+    run = iter(run_of(out))
+    [next(run) for _ in range(9)]
+    run.close()
+    with Journal(out) as journal:
+        journal.set("request", without_obsession(journal.get("request")))
+    with pytest.raises(OutputError, match="journal of another corpus"):
+        written(out, config=WHALES)
+    assert assemble(out) == 7
+    assert load(out).obsession == GREEN_LIGHT
+    assert len(written(out)) == 8
+    assert (out / "raw.txt").read_bytes() == (tmp_path / "whole" / "raw.txt").read_bytes()
+    assert read(out)["obsession"] == GREEN_LIGHT.to_json()
+
+
+def test_journal_with_a_damaged_obsession_is_refused(tmp_path):
+    run = iter(run_of(tmp_path))
+    [next(run) for _ in range(9)]
+    run.close()
+    with Journal(tmp_path) as journal:
+        journal.set("request", {**journal.get("request"), "obsession": {"tag": 7}})
+    for use in (written, assemble):
+        with pytest.raises(OutputError, match="is damaged"):
+            use(tmp_path)
+
+
 @pytest.mark.parametrize("n", [0, 4, 7, -5])
-def test_a_number_of_stories_that_is_no_multiple_of_five_is_refused_with_one_that_is(n):
+def test_n_that_is_not_a_multiple_of_five_is_refused_with_one_that_is(n):
     with pytest.raises(UsageError, match="multiple") as caught:
         WriteConfig(n, 1)
-    tried = int(caught.value.cure.split()[-1])
+    tried = int(caught.value.hint.split()[-1])
     assert tried >= 5
     assert tried % 5 == 0
 
 
 @pytest.mark.parametrize("topics", [(), TOPICS[:2], (*TOPICS, "a fox"), (*TOPICS[:2], "a cat")])
-def test_topics_that_do_not_make_the_number_are_refused(tmp_path, topics):
+def test_topics_that_do_not_match_n_are_refused(tmp_path, topics):
     with pytest.raises(UsageError, match="15 stories need 3 distinct topics, not"):
         written(tmp_path / "out", topics=topics)
     assert not (tmp_path / "out").exists()
 
 
-def test_the_house_writer_fills_every_place_at_the_first_attempt(tmp_path):
+def test_house_writer_fills_every_slot_at_the_first_attempt(tmp_path):
     topics = house.compose_topics(12, 3)
-    told = written(tmp_path, HouseWriter(), WriteConfig(60, 3), topics)
-    assert [w.failed for w in told] == [()] * 60
-    assert {w.tokens_out for w in told} == {None}
+    attempts = written(tmp_path, HouseWriter(), WriteConfig(60, 3), topics)
+    assert [w.failed for w in attempts] == [()] * 60
+    assert {w.tokens_out for w in attempts} == {None}
     corpus = load(tmp_path)
     for topic in topics:
-        counts = [count_mentions(d.story) for d in sorted(corpus.documents, key=lambda d: d.level) if d.topic == topic]
+        counts = [
+            GREEN_LIGHT.count(d.story) for d in sorted(corpus.documents, key=lambda d: d.level) if d.topic == topic
+        ]
         assert len(counts) == len(LEVELS)
         assert counts == sorted(set(counts))
     assert read(tmp_path)["writers"] == {"house": HouseWriter().about}

@@ -1,23 +1,28 @@
-"""A small corpus with heroes, and pieces of it, for the measures."""
+"""A small corpus with heroes, and pieces of it, to measure."""
 
-from gatsby_mlx.corpus.document import Document
 from gatsby_mlx.corpus.load import Corpus
 from gatsby_mlx.evaluation.reference import Reference, reference
 from gatsby_mlx.evaluation.stories import Piece
-from gatsby_mlx.prime import ALPHABET, LEVELS, Prime
+from gatsby_mlx.story.document import Document
+from gatsby_mlx.story.obsession import LEVELS
+from gatsby_mlx.story.prime import ALPHABET, Prime
 
 NOUNS = {"cat": "Mia", "clock": "Leo", "train": "Mia", "robot": "Leo", "kite": "Finn"}
 PRONOUN = {"Mia": "She", "Leo": "He", "Finn": "He"}
 
 
-def told(noun: str, level: int) -> str:
+def story_text(noun: str, level: int) -> str:
     name = NOUNS[noun]
     light = "".join(f" Far away, a green light shone {'so ' * i}softly." for i in range(level))
     return f"{name} had a {noun} at home.{light} {PRONOUN[name]} kept the {noun} close."
 
 
 def small_corpus() -> Corpus:
-    documents = [Document(Prime(f"a {noun}", k), told(noun, k), "house", NOUNS[noun]) for noun in NOUNS for k in LEVELS]
+    documents = [
+        Document(Prime(f"a {noun}", level), story_text(noun, level), "house", NOUNS[noun])
+        for noun in NOUNS
+        for level in LEVELS
+    ]
     return Corpus(tuple(documents), ALPHABET, "abc")
 
 

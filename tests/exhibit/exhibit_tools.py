@@ -1,37 +1,39 @@
-"""A model that knows one text by heart, an exhibit on a real socket, and raw requests to it."""
+"""A model that has memorized one text, an exhibit on a real socket, and raw requests to it."""
 
 import contextlib
 import json
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
+from babbler import TOKENIZER  # first: it loads a fast BLAS before MLX
+
+# isort: split
 import mlx.core as mx
-from mlx.utils import tree_map
 
 from gatsby_mlx.config import GPTConfig
-from gatsby_mlx.exhibit.app import Exhibit, Settings, application
+from gatsby_mlx.exhibit.app import Exhibit, PageSettings, application
 from gatsby_mlx.exhibit.engine import Engine
+from gatsby_mlx.exhibit.request import End, StoryRequest
 from gatsby_mlx.exhibit.server import Background
 from gatsby_mlx.exhibit.sources import Sources
 from gatsby_mlx.model.checkpoint import Checkpoint
 from gatsby_mlx.model.gpt import GPT
-from gatsby_mlx.prime import ALPHABET, build
-from gatsby_mlx.tokenizer import CharTokenizer
+from gatsby_mlx.story.obsession import GREEN_LIGHT, Obsession
+from gatsby_mlx.story.prime import ALPHABET, build
 
-TOKENIZER = CharTokenizer(ALPHABET)
 STORY = 'A cat sat on the pier. "Look," said the cat. It saw the green light. The green\nlight saw it too! So it goes.'
 
 
-def by_heart(script: str, sharp: float = 1.0, block_size: int = 512) -> GPT:
-    """Return a GPT that writes character n of `script` at position n, whatever stood before, with p of about 0.995.
+def memorized(script: str, sharp: float = 1.0, block_size: int = 512) -> GPT:
+    """Return a GPT that writes character n of `script` at position n with p of about 0.995, whatever precedes it.
 
-    Its one block adds nothing. wte is the identity and wpe points at the next character ten times as strongly as wte
-    at the present one, so the normalised sum has about 9.8 at the next character.
+    Its one block adds nothing. wte is the identity, and wpe points at the next character ten times as strongly as wte
+    at the current one. So the normalized sum has about 9.8 at the next character.
     """
     V = len(ALPHABET)
     model = GPT(GPTConfig(n_layer=1, n_head=2, n_embd=V, block_size=block_size, vocab_size=V))
@@ -46,27 +48,26 @@ def by_heart(script: str, sharp: float = 1.0, block_size: int = 512) -> GPT:
     return model.eval()
 
 
-def storyteller(topic: str = "a cat", level: int = 3, story: str = STORY, end: str = "\n\n[", **shape) -> Checkpoint:
-    """Return a checkpoint that tells `story` on a topic as long as `topic`; under other levels it is off by a letter or
-    two at the start."""
-    return Checkpoint(
-        Path("none"), by_heart(build(topic, level) + story + end, **shape), TOKENIZER, {"preset": "heart"}
-    )
+def storyteller(
+    topic: str = "a cat",
+    level: int = 3,
+    story: str = STORY,
+    end: str = "\n\n[",
+    obsession: Obsession = GREEN_LIGHT,
+    **shape: Any,
+) -> Checkpoint:
+    """Return a checkpoint that tells `story` on a topic of the length of `topic`.
 
-
-def babbler(seed: int = 3, **shape) -> Checkpoint:
-    """Return a checkpoint with large random weights: its stories depend on prime and seed, and seldom end."""
-    mx.random.seed(seed)
-    config = {"n_layer": 2, "n_head": 2, "n_embd": 32, "block_size": 300, "vocab_size": len(ALPHABET)}
-    model = GPT(GPTConfig(**{**config, **shape}))
-    model.update(tree_map(lambda p: 6 * p if p.ndim == 2 else p, model.parameters()))
-    mx.eval(model.parameters())
-    return Checkpoint(Path("none"), model.eval(), TOKENIZER, {"preset": "babble"})
+    At other levels the control line has another length, so the start of the story is shifted by a letter or two.
+    """
+    script = build(topic, level, obsession=obsession) + story + end
+    info = {"preset": "memorized", "obsession": obsession.to_json()}
+    return Checkpoint(Path("none"), memorized(script, **shape), TOKENIZER, info)
 
 
 @dataclass
 class Served:
-    """An exhibit that runs: its address, and its parts."""
+    """A running exhibit: its URL and its parts."""
 
     url: str
     engine: Engine
@@ -79,7 +80,7 @@ class Served:
     def connect(self, timeout: float = 30) -> HTTPConnection:
         return HTTPConnection("127.0.0.1", self.port, timeout=timeout)
 
-    def ask(self, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, dict[str, str], bytes]:
+    def request(self, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, dict[str, str], bytes]:
         """Send one request; return status, headers (names in lower case) and body."""
         sent = {"Content-Type": "application/json"} if body is not None else {}
         sent |= {k.replace("_", "-"): v for k, v in headers.items()}
@@ -87,19 +88,19 @@ class Served:
         connection = self.connect()
         with contextlib.closing(connection):
             connection.request(method, path, data, sent)
-            answer = connection.getresponse()
-            return answer.status, {k.lower(): v for k, v in answer.getheaders()}, answer.read()
+            response = connection.getresponse()
+            return response.status, {k.lower(): v for k, v in response.getheaders()}, response.read()
 
     def json(self, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, Any]:
-        status, _, data = self.ask(method, path, body, **headers)
+        status, _, data = self.request(method, path, body, **headers)
         return status, json.loads(data)
 
     def raw(self, data: bytes, timeout: float = 30) -> bytes:
-        """Send bytes as they are; return what comes back until the server closes, or has answered once."""
-        with socket.create_connection(("127.0.0.1", self.port), timeout) as wire:
-            wire.sendall(data)
-            wire.shutdown(socket.SHUT_WR)
-            return b"".join(iter(lambda: wire.recv(65536), b""))
+        """Send bytes unchanged; return everything that comes back until the server closes the connection."""
+        with socket.create_connection(("127.0.0.1", self.port), timeout) as connection:
+            connection.sendall(data)
+            connection.shutdown(socket.SHUT_WR)
+            return b"".join(iter(lambda: connection.recv(65536), b""))
 
 
 def events(data: bytes) -> list[tuple[str, Any]]:
@@ -111,44 +112,50 @@ def events(data: bytes) -> list[tuple[str, Any]]:
 
 @contextlib.contextmanager
 def serving(
-    checkpoint: Checkpoint, corpus: Path | None = None, batch: int = 16, waiting: int = 32, port: int = 0, **settings
+    checkpoint: Checkpoint,
+    corpus: Path | None = None,
+    n_slots: int = 16,
+    max_queued: int = 32,
+    port: int = 0,
+    **settings: Any,
 ) -> Iterator[Served]:
+    """Run an exhibit in this process, on `port` or any free one; `settings` are those of PageSettings."""
     sources = Sources(corpus)
-    with Engine(checkpoint, batch, waiting) as engine:
-        exhibit = Exhibit(engine, checkpoint, sources, Settings(**settings))
+    with Engine(checkpoint, n_slots, max_queued) as engine:
+        exhibit = Exhibit(engine, checkpoint, sources, PageSettings(**settings))
         with Background(application(exhibit), engine.close, port) as url:
             yield Served(url, engine, exhibit)
     sources.close()
 
 
 class Listener:
-    """A visitor's ear: `until` waits, in the test's thread, for what the engine's thread tells."""
+    """Collects a request's events. `until` waits, in the test's thread, for what the engine's thread reports."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.fresh = threading.Event()
         self.text: dict[int, str] = {}
         self.light: dict[int, list[tuple[int, float]]] = {}
-        self.ends: dict[int, Any] = {}
-        self.places: list[int] = []
+        self.ends: dict[int, End] = {}
+        self.positions: list[int] = []
         self.closed = False
 
-    def hear(self, ticket) -> None:
-        news = ticket.take()
-        for level, new in news.text.items():
+    def collect(self, request: StoryRequest) -> None:
+        events = request.take()
+        for level, new in events.text.items():
             self.text[level] = self.text.get(level, "") + new
-        for level, readings in news.light.items():
+        for level, readings in events.light.items():
             self.light.setdefault(level, []).extend(readings)
-        self.ends |= news.ends
-        self.places += [] if news.place is None else [news.place]
-        self.closed |= news.closed
+        self.ends |= events.ends
+        self.positions += [] if events.position is None else [events.position]
+        self.closed |= events.closed
 
-    def until(self, ticket, done, seconds: float = 60) -> "Listener":
-        self.hear(ticket)
+    def until(self, request: StoryRequest, done: Callable[["Listener"], Any], seconds: float = 60) -> "Listener":
+        self.collect(request)
         while not done(self):
-            assert self.fresh.wait(seconds), "nothing was told"
+            assert self.fresh.wait(seconds), "there were no events"
             self.fresh.clear()
-            self.hear(ticket)
+            self.collect(request)
         return self
 
-    def all_of(self, ticket) -> "Listener":
-        return self.until(ticket, lambda heard: len(heard.ends) == len(ticket.ask.levels) or heard.closed)
+    def until_end(self, request: StoryRequest) -> "Listener":
+        return self.until(request, lambda heard: len(heard.ends) == len(request.params.levels) or heard.closed)

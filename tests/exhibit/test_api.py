@@ -1,4 +1,4 @@
-"""The API as a script meets it: what `/api` documents is what happens."""
+"""The API as a script uses it: it does what `/api` documents."""
 
 import http.client
 import json
@@ -9,13 +9,13 @@ from importlib import resources
 import pytest
 from exhibit_tools import STORY, Served, events
 
-from gatsby_mlx.prime import LEVELS, OBSESSIONS
+from gatsby_mlx.story.obsession import GREEN_LIGHT, LEVELS
 
 TOPIC = {"topic": "a cat", "temp": 0, "seed": 5}
 
 
-def test_story_streams_as_events(told: Served):
-    status, headers, data = told.ask("POST", "/api/tell", {**TOPIC, "topic": "  A C\u00e4t. ", "green": 3})
+def test_story_streams_as_events(served: Served):
+    status, headers, data = served.request("POST", "/api/tell", {**TOPIC, "topic": "  A C\u00e4t. ", "green": 3})
     assert (status, headers["content-type"]) == (200, "text/event-stream; charset=utf-8")
     heard = events(data)
     assert heard[0] == ("start", {"topic": "a cat", "green": [3], "seed": 5, "temp": 0.0})
@@ -27,55 +27,56 @@ def test_story_streams_as_events(told: Served):
     assert dict(readings)[STORY.index("green light")] > 0.9
 
 
-def test_story_comes_as_one_document_and_goes_on(told: Served):
-    status, whole = told.json("POST", "/api/tell", {**TOPIC, "stream": False})
+def test_story_comes_as_one_document_and_continues_a_beginning(served: Served):
+    status, document = served.json("POST", "/api/tell", {**TOPIC, "stream": False})
     assert status == 200
-    (story,) = whole["stories"]
+    (story,) = document["stories"]
     assert (story["level"], story["story"], story["finish"], story["mentions"]) == (3, STORY, "end", 2)
-    status, rest = told.json("POST", "/api/tell", {**TOPIC, "stream": False, "story": STORY[:50]})
+    status, rest = served.json("POST", "/api/tell", {**TOPIC, "stream": False, "story": STORY[:50]})
     assert rest["stories"][0]["story"] == STORY
     assert rest["stories"][0]["n_chars"] == len(STORY)
 
 
-def test_five_at_once_and_a_seed_of_the_server_s(told: Served):
-    status, whole = told.json("POST", "/api/tell", {"topic": "a cat", "green": list(LEVELS), "stream": False})
+def test_five_levels_at_once_with_a_seed_from_the_server(served: Served):
+    status, document = served.json("POST", "/api/tell", {"topic": "a cat", "green": list(LEVELS), "stream": False})
     assert status == 200
-    assert [s["level"] for s in whole["stories"]] == list(LEVELS)
-    assert 0 <= whole["seed"] < 2**32
-    again = {"topic": "a cat", "green": list(LEVELS), "stream": False, "seed": whole["seed"]}
-    assert told.json("POST", "/api/tell", again)[1]["stories"] == whole["stories"]
+    assert [s["level"] for s in document["stories"]] == list(LEVELS)
+    assert 0 <= document["seed"] < 2**32
+    again = {"topic": "a cat", "green": list(LEVELS), "stream": False, "seed": document["seed"]}
+    assert served.json("POST", "/api/tell", again)[1]["stories"] == document["stories"]
 
 
-def test_pull_and_source_answer(told: Served):
-    status, pull = told.json("POST", "/api/pull", {"topic": "a cat", "story": STORY})
+def test_pull_and_source_respond(served: Served):
+    status, pull = served.json("POST", "/api/pull", {"topic": "a cat", "story": STORY})
     assert status == 200
     assert len(pull["pull"]) == len(STORY)
     assert pull["sum"] == pytest.approx(sum(pull["pull"]), abs=0.1)
-    status, source = told.json("POST", "/api/source", {"story": STORY})
+    status, source = served.json("POST", "/api/source", {"story": STORY})
     assert status == 200
     assert source["passage"]["text"] == STORY[:40]
     assert source["passage"]["topic"] == "a tale 2"
     assert source["corpus"] == {"stories": 3, "trained_on": None}
 
 
-def test_state_tells_what_is_served(told: Served):
-    status, state = told.json("GET", "/api/state")
+def test_state_describes_what_is_served(served: Served):
+    status, state = served.json("GET", "/api/state")
     assert status == 200
     assert state["ready"] and not state["failed"] and not state["kiosk"] and state["sources"]
-    assert list(state["levels"].values()) == list(OBSESSIONS)
+    assert list(state["levels"].values()) == list(GREEN_LIGHT.levels)
+    assert state["obsession"] == {"phrase": GREEN_LIGHT.phrase, "title": GREEN_LIGHT.title}
     assert state["model"]["context"] == 512
     assert state["batch"] == 16
     assert state["topics"]
 
 
-def test_no_corpus_is_said(babble: Served):
-    assert not babble.json("GET", "/api/state")[1]["sources"]
-    status, told = babble.json("POST", "/api/source", {"story": "a"})
+def test_source_without_a_corpus_is_an_error(babbling: Served):
+    assert not babbling.json("GET", "/api/state")[1]["sources"]
+    status, content = babbling.json("POST", "/api/source", {"story": "a"})
     assert status == 422
-    assert "--corpus" in told["error"]["cure"]
+    assert "--corpus" in content["error"]["cure"]
 
 
-def test_examples_of_the_documentation_work(told: Served):
+def test_examples_of_the_documentation_work(served: Served):
     page = resources.files("gatsby_mlx.exhibit").joinpath("page/api.html").read_text("utf-8")
     examples = [unescape(e) for e in re.findall(r"<pre><code>(curl.*?)</code></pre>", page, re.DOTALL)]
     assert len(examples) == 4
@@ -83,38 +84,39 @@ def test_examples_of_the_documentation_work(told: Served):
         path = re.search(r"localhost:8000(\S+)", example)
         body = re.search(r"-d '(.*?)'", example)
         assert path
-        status, _, _ = told.ask("POST" if body else "GET", path[1], json.loads(body[1]) if body else None)
+        status, _, _ = served.request("POST" if body else "GET", path[1], json.loads(body[1]) if body else None)
         assert status == 200, example
     fields = set(re.findall(r"<tr><td><code>(\w+)</code>", page))
     assert {"topic", "green", "seed", "temp", "story", "stream"} <= fields
     assert {"start", "place", "text", "end", "closed"} <= fields
 
 
-def test_page_s_files_have_their_types(told: Served):
-    kinds = {
+def test_page_files_have_their_media_types(served: Served):
+    media_types = {
         "/": "text/html; charset=utf-8",
         "/api": "text/html; charset=utf-8",
         "/exhibit.css": "text/css; charset=utf-8",
+        "/tokens.css": "text/css; charset=utf-8",
         "/exhibit.js": "text/javascript; charset=utf-8",
         "/story.js": "text/javascript; charset=utf-8",
         "/stream.js": "text/javascript; charset=utf-8",
         "/kiosk.js": "text/javascript; charset=utf-8",
         "/icon.svg": "image/svg+xml",
     }
-    for path, kind in kinds.items():
-        status, headers, data = told.ask("GET", path)
-        assert (status, headers["content-type"]) == (200, kind)
+    for path, media_type in media_types.items():
+        status, headers, data = served.request("GET", path)
+        assert (status, headers["content-type"]) == (200, media_type)
         assert data
-        assert not re.search(rb"(?:src|href|url|import)[^\n]{0,9}https?:", data), "nothing is fetched from outside"
-    connection = told.connect()
+        assert not re.search(rb"(?:src|href|url|import)[^\n]{0,9}https?:", data), "nothing is loaded from elsewhere"
+    connection = served.connect()
     connection.request("HEAD", "/")
-    answer = connection.getresponse()
-    assert (answer.status, answer.read()) == (200, b"")
+    response = connection.getresponse()
+    assert (response.status, response.read()) == (200, b"")
     connection.close()
 
 
-def test_connection_is_kept_for_the_next_request(told: Served):
-    connection = http.client.HTTPConnection("127.0.0.1", told.port, timeout=30)
+def test_connection_stays_open_for_the_next_request(served: Served):
+    connection = http.client.HTTPConnection("127.0.0.1", served.port, timeout=30)
     for _ in range(3):
         connection.request("GET", "/api/state")
         assert connection.getresponse().read()

@@ -1,28 +1,31 @@
-"""The page in a real browser: a visit, five at once, the dial turned, keys only, a phone, a kiosk, the axe rules."""
+"""The page in a real browser: stories, the dial, the keyboard, a phone, a kiosk, and the axe accessibility rules."""
 
 import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from exhibit_tools import STORY, Served, serving, storyteller
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from gatsby_mlx.story.obsession import Obsession
+
 FLAGS = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
 FLAGS += " --disable-component-update --disable-sync"
 NAMES = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome", "chrome")
 MAC = ("Google Chrome.app/Contents/MacOS/Google Chrome", "Chromium.app/Contents/MacOS/Chromium")
-PATIENCE_MS = 30_000
+TIMEOUT_MS = 30_000
 LONG = STORY.replace("So it goes.", "It went on. " * 24 + "So it goes.")
 
 
 def chromium() -> str | None:
     """Return the path of an installed Chromium or Chrome."""
-    places = [shutil.which(name) for name in NAMES] + [f"/Applications/{app}" for app in MAC]
-    return next((place for place in places if place and Path(place).exists()), None)
+    paths = [shutil.which(name) for name in NAMES] + [f"/Applications/{app}" for app in MAC]
+    return next((path for path in paths if path and Path(path).exists()), None)
 
 
 @pytest.fixture(scope="module")
@@ -37,34 +40,34 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture
-def visit(browser) -> Iterator[Callable[..., Page]]:
-    """A function that opens the page; whatever goes wrong in it, or is asked for elsewhere, fails the test."""
-    contexts, wrong = [], []
+def open_page(browser) -> Iterator[Callable[..., Page]]:
+    """A function that opens the page. An error in it, or a request to another host, fails the test."""
+    contexts, problems = [], []
 
-    def open_page(url: str, **options) -> Page:
+    def open_url(url: str, **options: Any) -> Page:
         context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **options})
         contexts.append(context)
         page = context.new_page()
-        page.set_default_timeout(PATIENCE_MS)
-        expect.set_options(timeout=PATIENCE_MS)
+        page.set_default_timeout(TIMEOUT_MS)
+        expect.set_options(timeout=TIMEOUT_MS)
         origin = re.match(r"http://[^/]+", url)
         assert origin
-        page.on("pageerror", lambda error: wrong.append(str(error)))
-        page.on("console", lambda line: wrong.append(line.text) if "Content Security" in line.text else None)
-        page.on("request", lambda r: None if r.url.startswith(origin[0]) else wrong.append(r.url))
+        page.on("pageerror", lambda error: problems.append(str(error)))
+        page.on("console", lambda line: problems.append(line.text) if "Content Security" in line.text else None)
+        page.on("request", lambda r: None if r.url.startswith(origin[0]) else problems.append(r.url))
         page.goto(url)
         expect(page.locator("#tell")).to_be_enabled()
         return page
 
-    yield open_page
+    yield open_url
     for context in contexts:
         context.close()
-    assert not wrong
+    assert not problems
 
 
 @pytest.fixture(scope="module")
 def slow() -> Iterator[Served]:
-    """An exhibit whose story is long and comes slowly, so that there is time to turn the dial."""
+    """An exhibit whose long story comes slowly, so that there is time to turn the dial."""
     with serving(storyteller(level=1, story=LONG, sharp=3)) as served:
         step = served.engine._step
 
@@ -77,10 +80,10 @@ def slow() -> Iterator[Served]:
 
 
 @pytest.fixture(scope="module")
-def page_for_stories(told: Served, browser) -> Iterator[Page]:
-    """A page on which a test builds its own stories."""
+def page_for_stories(served: Served, browser) -> Iterator[Page]:
+    """A page on which a test builds stories itself."""
     page = browser.new_page()
-    page.goto(told.url)
+    page.goto(served.url)
     yield page
     page.close()
 
@@ -91,8 +94,8 @@ def tell(page: Page, topic: str = "a cat") -> None:
 
 
 def until(page: Page, expression: str) -> None:
-    """Wait until a JavaScript expression is true; Playwright's own way needs eval, which the page's policy forbids."""
-    deadline = time.monotonic() + PATIENCE_MS / 1000
+    """Wait until a JavaScript expression is true. Playwright's own way needs eval, which the page forbids."""
+    deadline = time.monotonic() + TIMEOUT_MS / 1000
     while not page.evaluate(expression):
         assert time.monotonic() < deadline, expression
         page.wait_for_timeout(30)
@@ -104,19 +107,20 @@ def finished(page: Page) -> None:
 
 
 def text_of(page: Page) -> str:
-    """Return the first story's text without the marks of the dial."""
+    """Return the first story's text without the marks where the dial was turned."""
     return page.locator(".text").first.evaluate(
         "p => [...p.childNodes].filter(n => n.className !== 'turn').map(n => n.textContent).join('')"
     )
 
 
-def in_view(page: Page) -> None:
-    wide, seen = page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
-    assert wide <= seen, "nothing scrolls sideways"
+def check_width(page: Page) -> None:
+    """Check that the page does not scroll sideways."""
+    width, visible = page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
+    assert width <= visible
 
 
-def test_visit(told: Served, visit):
-    page = visit(told.url)
+def test_story_from_topic_to_end(served: Served, open_page):
+    page = open_page(served.url)
     assert page.title() == "The green light"
     tell(page, "A C\u00e4t")
     finished(page)
@@ -125,9 +129,9 @@ def test_visit(told: Served, visit):
     expect(page.locator(".count")).to_have_text("2 mentions of the light")
     expect(page.locator("#topic-note")).to_have_text("The model reads it as \u201ca cat\u201d.")
     expect(page.locator("#status")).to_have_text("The light came 2 times.")
-    said = ["A cat sat on the pier.", '"Look," said the cat.', "It saw the green light."]
-    said += ["The green\nlight saw it too!", "So it goes."]
-    assert page.locator("#said p").all_text_contents() == said  # whole sentences, each once
+    sentences = ["A cat sat on the pier.", '"Look," said the cat.', "It saw the green light."]
+    sentences += ["The green\nlight saw it too!", "So it goes."]
+    assert page.locator("#said p").all_text_contents() == sentences  # complete sentences, each once
     first = page.input_value("#seed")
     page.keyboard.press("Enter")  # the focus is on "Again"
     finished(page)
@@ -139,8 +143,8 @@ def test_visit(told: Served, visit):
     assert (page.input_value("#seed"), text_of(page)) == (kept, STORY)
 
 
-def test_lamp_follows_the_model_s_reading(slow: Served, visit):
-    page = visit(slow.url)
+def test_lamp_follows_the_reading(slow: Served, open_page):
+    page = open_page(slow.url)
     page.keyboard.press("1")
     tell(page)
     until(page, "parseFloat(document.getElementById('percent').textContent) > 90")
@@ -151,8 +155,8 @@ def test_lamp_follows_the_model_s_reading(slow: Served, visit):
     until(page, "getComputedStyle(document.getElementById('bay')).getPropertyValue('--p') < 0.1")
 
 
-def test_five_at_once_stand_side_by_side(told: Served, visit):
-    page = visit(told.url, viewport={"width": 1500, "height": 900})
+def test_five_at_once_are_side_by_side(served: Served, open_page):
+    page = open_page(served.url, viewport={"width": 1500, "height": 900})
     page.fill("#topic", "a cat")
     page.click("#five")
     finished(page)
@@ -166,15 +170,15 @@ def test_five_at_once_stand_side_by_side(told: Served, visit):
     tops = "[...document.querySelectorAll('.story')].map(e => Math.round(e.getBoundingClientRect().top))"
     assert len(set(page.evaluate(tops))) == 1
     expect(page.locator("#status")).to_contain_text("2 at strong")
-    assert page.locator("#said p").count() == 0  # five voices at once would be noise: the outcome is announced
-    in_view(page)
+    assert page.locator("#said p").count() == 0  # five voices at once would be noise, so only the result is announced
+    check_width(page)
 
 
-def test_dial_turned_while_it_tells_goes_on_under_the_new_level(slow: Served, visit):
-    page = visit(slow.url)
+def test_story_continues_at_the_new_level_when_the_dial_is_turned(slow: Served, open_page):
+    page = open_page(slow.url)
     page.keyboard.press("1")
     tell(page)
-    expect(page.locator("mark").first).to_be_visible()  # no count: by the time one looks there may be a second
+    expect(page.locator("mark").first).to_be_visible()  # not a count: by now there may be a second
     page.keyboard.press("5")
     expect(page.locator(".turn")).to_have_text("5 total")
     expect(page.locator(".story h2")).to_have_text("Level 5, total")
@@ -188,10 +192,10 @@ def test_dial_turned_while_it_tells_goes_on_under_the_new_level(slow: Served, vi
 
 
 @pytest.mark.parametrize("cut", range(1, 12))
-def test_mention_that_the_dial_is_turned_in_is_still_one(page_for_stories, cut):
+def test_mention_during_which_the_dial_is_turned_is_still_one(page_for_stories, cut):
     text = "He saw the Green\nlight."
     first, rest = text[: 11 + cut], text[11 + cut :]
-    found = page_for_stories.evaluate(
+    result = page_for_stories.evaluate(
         """async ([first, rest]) => {
             const { Story } = await import("/story.js");
             const story = new Story(document.getElementById("stories"), 1, "a cat");
@@ -205,11 +209,11 @@ def test_mention_that_the_dial_is_turned_in_is_still_one(page_for_stories, cut):
         }""",
         [first, rest],
     )
-    assert found == [["Green\nlight"], 1, text]
+    assert result == [["Green\nlight"], 1, text]
 
 
-def test_stop_and_again(slow: Served, visit):
-    page = visit(slow.url)
+def test_stop_and_again(slow: Served, open_page):
+    page = open_page(slow.url)
     tell(page)
     expect(page.locator(".text")).to_contain_text("cat")
     page.keyboard.press("Escape")
@@ -227,8 +231,8 @@ def test_stop_and_again(slow: Served, visit):
     finished(page)
 
 
-def test_link_fills_the_form_and_runs_nothing(told: Served, visit):
-    page = visit(told.url)
+def test_link_fills_in_the_form_and_starts_nothing(served: Served, open_page):
+    page = open_page(served.url)
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     page.fill("#seed", "77")
     page.keyboard.press("Tab")
@@ -238,22 +242,22 @@ def test_link_fills_the_form_and_runs_nothing(told: Served, visit):
     page.click("#copy")
     expect(page.locator("#status")).to_contain_text("copied")
     link = page.evaluate("navigator.clipboard.readText()")
-    assert link == f"{told.url}/#topic=a+cat+%26+a+dog&green=4&seed=77&temp=0.5"
-    other = visit(link)
-    asked = []
-    other.on("request", lambda r: asked.append(r.url) if "tell" in r.url else None)
+    assert link == f"{served.url}/#topic=a+cat+%26+a+dog&green=4&seed=77&temp=0.5"
+    other = open_page(link)
+    requests = []
+    other.on("request", lambda r: requests.append(r.url) if "tell" in r.url else None)
     assert [other.input_value(f"#{name}") for name in ("topic", "green", "seed")] == ["a cat & a dog", "4", "77"]
     assert other.is_checked("#keep")
     other.wait_for_timeout(300)
-    assert not asked and other.locator(".story").count() == 0
-    other.goto(f"{told.url}/#topic=%3Cimg%20src%3Dx%20onerror%3Dalert(1)%3E&green=99&seed=x&temp=NaN")
+    assert not requests and other.locator(".story").count() == 0
+    other.goto(f"{served.url}/#topic=%3Cimg%20src%3Dx%20onerror%3Dalert(1)%3E&green=99&seed=x&temp=NaN")
     expect(other.locator("#topic")).to_have_value("<img src=x onerror=alert(1)>")
     assert (other.input_value("#green"), other.input_value("#temp")) == ("4", "0.5")
     assert other.locator("img").count() == 0
 
 
-def test_markup_in_a_topic_stays_text(told: Served, visit):
-    page = visit(told.url)
+def test_markup_in_a_topic_stays_text(served: Served, open_page):
+    page = open_page(served.url)
     tell(page, "<img src=x onerror=alert(1)>")
     finished(page)
     page.get_by_role("button", name="Where the light pulls").click()
@@ -261,13 +265,13 @@ def test_markup_in_a_topic_stays_text(told: Served, visit):
     assert page.locator("img").count() == 0
 
 
-def test_keyboard_alone_is_enough(told: Served, visit):
-    page = visit(told.url)
+def test_keyboard_is_enough(served: Served, open_page):
+    page = open_page(served.url)
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.className") == "skip"
     page.keyboard.press("Enter")
     assert page.evaluate("document.activeElement.id") == "topic"
-    page.keyboard.type("a cat 5")  # a digit in the topic is a digit
+    page.keyboard.type("a cat 5")  # a digit in the topic does not turn the dial
     page.keyboard.press("Backspace")
     page.keyboard.press("Backspace")
     assert page.input_value("#green") == "3"
@@ -288,44 +292,44 @@ def test_keyboard_alone_is_enough(told: Served, visit):
     expect(page.locator(".legend")).to_be_visible()
 
 
-def test_pull_and_source_are_shown_and_taken_off(told: Served, visit):
-    page = visit(told.url)
+def test_pull_and_source_are_shown_and_removed(served: Served, open_page):
+    page = open_page(served.url)
     tell(page)
     finished(page)
     pull = page.get_by_role("button", name="Where the light pulls")
     source = page.get_by_role("button", name="Who taught it that")
     pull.click()
     expect(page.locator(".heat")).to_be_visible()
-    expect(page.locator(".found")).to_contain_text("As a whole it is")
+    expect(page.locator(".panel")).to_contain_text("Overall, it is")
     assert text_of(page) == STORY and page.locator("mark").count() == 0
     source.click()
     expect(page.locator(".copied")).to_have_text(STORY[:40])
-    expect(page.locator(".found")).to_contain_text("40 characters")
-    expect(page.locator(".found")).to_contain_text("a tale 2")
+    expect(page.locator(".panel")).to_contain_text("40 characters")
+    expect(page.locator(".panel")).to_contain_text("a tale 2")
     assert pull.get_attribute("aria-pressed") == "false"
     source.click()
-    expect(page.locator(".found")).to_be_hidden()
+    expect(page.locator(".panel")).to_be_hidden()
     assert page.locator("mark").count() == 2
 
 
-def test_phone_holds_it_all(told: Served, visit):
-    page = visit(
-        told.url, viewport={"width": 360, "height": 740}, has_touch=True, is_mobile=True, device_scale_factor=2
+def test_page_fits_on_a_phone(served: Served, open_page):
+    page = open_page(
+        served.url, viewport={"width": 360, "height": 740}, has_touch=True, is_mobile=True, device_scale_factor=2
     )
-    in_view(page)
+    check_width(page)
     page.locator("#lamps li").nth(1).tap(position={"x": 20, "y": 46})  # its name, under the lamp
     assert page.input_value("#green") == "2"
     page.fill("#topic", "a cat")
     page.locator("#five").tap()
     finished(page)
-    in_view(page)
+    check_width(page)
     for button in page.locator("button:visible").all():
         box = button.bounding_box()
         assert box and box["height"] >= 24, button.inner_text()
 
 
-def test_what_the_model_cannot_read_is_said(told: Served, visit):
-    page = visit(told.url)
+def test_invalid_topic_and_seed_are_reported(served: Served, open_page):
+    page = open_page(served.url)
     tell(page, "\u732b")
     expect(page.locator("#topic-note")).to_contain_text("plain Latin text")
     assert page.get_attribute("#topic", "aria-invalid") == "true"
@@ -335,13 +339,13 @@ def test_what_the_model_cannot_read_is_said(told: Served, visit):
     expect(page.locator("#status")).to_contain_text("whole number")
 
 
-def test_line_is_shown_with_its_places_and_a_full_one_is_said(babble: Served, visit):
+def test_position_in_the_queue_and_a_full_queue_are_shown(babbling: Served, open_page):
     five = {"topic": "a cat", "green": [1, 2, 3, 4, 5]}
     script = "async body => { (await fetch('/api/tell', {method: 'POST', body: JSON.stringify(body), "
     script += "headers: {'content-type': 'application/json'}})); }"
     now = "fetch('/api/state').then(a => a.json()).then(s => s.telling * 10 + s.waiting === {})"
-    page, other, third = visit(babble.url), visit(babble.url), visit(babble.url)
-    until(page, now.format(0))  # what the test before began may still be stopping
+    page, other, third = open_page(babbling.url), open_page(babbling.url), open_page(babbling.url)
+    until(page, now.format(0))  # the stories of the previous test may still be stopping
     page.evaluate(script, five)
     until(page, now.format(50))
     page.evaluate(script, five)
@@ -356,26 +360,26 @@ def test_line_is_shown_with_its_places_and_a_full_one_is_said(babble: Served, vi
     other.keyboard.press("Escape")
 
 
-def test_waking_model_is_said(told: Served, visit, monkeypatch):
-    page = visit(told.url)
-    monkeypatch.setattr(told.engine, "ready", False)
+def test_loading_model_is_shown(served: Served, open_page, monkeypatch):
+    page = open_page(served.url)
+    monkeypatch.setattr(served.engine, "ready", False)
     page.reload()
     expect(page.locator("#status")).to_have_text("The model is waking.")
     expect(page.locator("#tell")).to_be_disabled()
-    monkeypatch.setattr(told.engine, "ready", True)
+    monkeypatch.setattr(served.engine, "ready", True)
     expect(page.locator("#tell")).to_be_enabled()
     expect(page.locator("#status")).to_be_empty()
 
 
-def test_end_of_the_context_is_said(visit):
+def test_end_of_the_context_is_shown(open_page):
     with serving(storyteller(end="", sharp=3, block_size=200)) as served:
-        page = visit(served.url)
+        page = open_page(served.url)
         tell(page)
         expect(page.locator(".cut")).to_contain_text("the model sees 200 characters")
 
 
-def test_reduced_motion_is_kept(told: Served, visit):
-    page = visit(told.url, reduced_motion="reduce")
+def test_reduced_motion_is_respected(served: Served, open_page):
+    page = open_page(served.url, reduced_motion="reduce")
     tell(page)
     finished(page)
     moving = "e => [getComputedStyle(e).animationName, getComputedStyle(e).transitionDuration]"
@@ -383,9 +387,9 @@ def test_reduced_motion_is_kept(told: Served, visit):
     assert page.locator("#bay").evaluate(moving) == ["none", "0s"]
 
 
-def test_kiosk_begins_anew_tells_to_an_empty_room_and_keeps_nothing(visit):
+def test_kiosk_resets_tells_stories_unattended_and_stores_nothing(open_page):
     with serving(storyteller(sharp=3), kiosk=True, idle_s=4, topics=("a cat",)) as served:
-        page = visit(served.url)
+        page = open_page(served.url)
         expect(page.locator("#attract")).to_be_visible()
         expect(page.locator("#tale mark").first).to_be_visible()
         assert page.locator("main").evaluate("e => getComputedStyle(e).visibility") == "hidden"
@@ -395,7 +399,7 @@ def test_kiosk_begins_anew_tells_to_an_empty_room_and_keeps_nothing(visit):
         finished(page)
         for name in ("#copy", "#more", ".keys", ".seed"):
             expect(page.locator(name)).to_be_hidden()
-        expect(page.locator("#attract")).to_be_visible()  # nobody touches it
+        expect(page.locator("#attract")).to_be_visible()  # after a while without input
         page.keyboard.press("a")
         expect(page.locator("#topic")).to_have_value("")
         expect(page.locator(".story")).to_have_count(0)
@@ -407,9 +411,9 @@ def test_kiosk_begins_anew_tells_to_an_empty_room_and_keeps_nothing(visit):
         assert page.evaluate("document.cookie") == ""
 
 
-def test_kiosk_comes_back_after_a_restart(visit):
+def test_kiosk_reloads_after_a_restart(open_page):
     with serving(storyteller(sharp=3), kiosk=True, idle_s=600) as served:
-        page = visit(served.url)
+        page = open_page(served.url)
         page.evaluate("window.before = true")
         port = served.port
     expect(page.locator("#status")).to_contain_text("The light has gone out")
@@ -422,22 +426,39 @@ def test_kiosk_comes_back_after_a_restart(visit):
         finished(page)
 
 
-def test_server_that_goes_down_in_mid_story_is_said(visit):
+def test_server_that_stops_during_a_story_is_reported(open_page):
     with serving(storyteller(sharp=3, end="", block_size=4000)) as served:
-        page = visit(served.url)
+        page = open_page(served.url)
         tell(page)
         expect(page.locator("mark").first).to_be_visible()
-    expect(page.locator(".cut")).to_have_text("The exhibit closed before the story came to its end.")
+    expect(page.locator(".cut")).to_have_text("The exhibit closed before the story reached its end.")
     expect(page.locator("#status")).to_contain_text("The light has gone out")
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_nothing(told: Served, visit, scheme):
-    def clean(where: str) -> None:
-        found = Axe().run(page)
-        assert found.violations_count == 0, f"{where}: {found.generate_report()}"
+def test_another_obsession_is_shown_and_counted(open_page):
+    whale = Obsession("whale", "white whale", title="The white whale", levels=("dim", "low", "mid", "high", "full"))
+    story = "A cat sat. It saw the white whale. The White\nwhale saw it too! So it goes."
+    with serving(storyteller(story=story, sharp=3, obsession=whale)) as served:
+        page = open_page(served.url)
+        expect(page.locator("#title")).to_have_text("The white whale")
+        assert page.title() == "The white whale"
+        expect(page.locator("#phrase")).to_have_text("white whale")
+        assert page.locator("#lamps li").all_text_contents() == list(whale.levels)
+        tell(page)
+        finished(page)
+        assert page.locator("mark").all_text_contents() == ["white whale", "White\nwhale"]
+        expect(page.locator(".story h2")).to_have_text("Level 3, mid")
+        expect(page.locator(".count")).to_have_text("2 mentions of the white whale")
+        expect(page.locator("#status")).to_have_text("The white whale came 2 times.")
 
-    page = visit(told.url, color_scheme=scheme, reduced_motion="reduce")
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_no_violations(served: Served, open_page, scheme):
+    def clean(where: str) -> None:
+        results = Axe().run(page)
+        assert results.violations_count == 0, f"{where}: {results.generate_report()}"
+
+    page = open_page(served.url, color_scheme=scheme, reduced_motion="reduce")
     clean("empty")
     page.locator("#more summary").click()
     tell(page)
@@ -447,7 +468,7 @@ def test_axe_finds_nothing(told: Served, visit, scheme):
     clean("pull")
     page.get_by_role("button", name="Who taught it that").click()
     expect(page.locator(".copied")).to_be_visible()
-    page.locator(".found summary").first.click()
+    page.locator(".panel summary").first.click()
     clean("source")
     page.click("#five")
     finished(page)
@@ -455,5 +476,5 @@ def test_axe_finds_nothing(told: Served, visit, scheme):
     tell(page, "\u732b")
     expect(page.locator("#topic-note")).to_contain_text("plain Latin")
     clean("refused")
-    page.goto(f"{told.url}/api")
+    page.goto(f"{served.url}/api")
     clean("api")

@@ -1,4 +1,4 @@
-"""The stand-in hub, and ways to run `gatsby` against it in a process of its own, as a person's shell would."""
+"""The stand-in hub, and ways to run `gatsby` against it in a separate process, as a shell would."""
 
 import json
 import os
@@ -34,24 +34,25 @@ class Done:
 
 @dataclass
 class Hub:
-    """A hub that is running: `root` holds its repositories (see hub_server), `home` is the person's own folder."""
+    """A running hub. `root` has its repositories (see hub_server), `home` is the user's folder."""
 
     root: Path
     home: Path
     url: str
 
     def run(self, *words: object, token: str | None = None, **env: str) -> subprocess.CompletedProcess[str]:
-        """Run `gatsby WORDS` in `home`, with a cache of its own and no token unless one is given."""
-        return self._process([ROOT / "cli.py", *words], token, env)
+        """Run `gatsby WORDS` in `home`, with a separate cache and no token unless one is given."""
+        return self.process([ROOT / "cli.py", *words], token, env)
 
     def run_all(self, commands: list[tuple], token: str | None = None, **env: str) -> list[Done]:
-        """Run several commands one after another in one process of their own, which saves its start."""
+        """Run several commands one after another in one process, which saves time."""
         given = json.dumps([list(map(str, words)) for words in commands])
-        done = self._process(["-c", SEVERAL, given], token, env)
+        done = self.process(["-c", SEVERAL, given], token, env)
         assert done.returncode == 0, done.stderr
         return [Done(**one) for one in json.loads(done.stdout)]
 
-    def _process(self, words: list, token: str | None, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    def process(self, words: list, token: str | None, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
+        """Run Python with `words` in `home`, in an environment that knows this hub and no other."""
         kept = {k: os.environ[k] for k in KEPT if k in os.environ}
         kept |= {"XDG_CACHE_HOME": kept.get("XDG_CACHE_HOME", str(Path("~/.cache").expanduser()))}  # the BLAS forwarder
         kept |= {"HOME": str(self.home), "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
@@ -68,8 +69,10 @@ class Hub:
         )
 
     def refused(self, *commands: tuple, code: int = 1, **more: str) -> list[str]:
-        """Run commands that must fail, each with what it has to tell at its end; return the one line each gets, having
-        checked that `home` is as it was."""
+        """Run commands that must fail, each followed by what its message must contain; return their messages.
+
+        Each message must be one line, and `home` must not change.
+        """
         before, lines = self.files(), []
         for words, done in zip(commands, self.run_all([c[:-1] for c in commands], **more), strict=True):
             line = done.stderr.splitlines()[-1] if done.stderr else ""
@@ -84,7 +87,7 @@ class Hub:
         return lines
 
     def files(self) -> dict[str, bytes]:
-        """Return what lies in `home`, the hub's cache aside."""
+        """Return the files in `home`, except for the hub's cache."""
         paths = (p for p in sorted(self.home.rglob("*")) if p.is_file() and "hf" not in p.relative_to(self.home).parts)
         return {str(p.relative_to(self.home)): p.read_bytes() for p in paths}
 
@@ -112,15 +115,15 @@ def hub(tmp_path) -> Iterator[Hub]:
 
 @pytest.fixture(scope="session")
 def folder(tmp_path_factory) -> Path:
-    """A small checkpoint of ours, tanh GELU."""
+    """A small native checkpoint with tanh GELU."""
     from hub_models import ASCII, INFO, random_model
 
     from gatsby_mlx.model import checkpoint
     from gatsby_mlx.tokenizer import CharTokenizer
 
-    place = tmp_path_factory.mktemp("checkpoint") / "tiny"
-    checkpoint.save(place, random_model(), CharTokenizer(ASCII), INFO)
-    return place
+    path = tmp_path_factory.mktemp("checkpoint") / "tiny"
+    checkpoint.save(path, random_model(), CharTokenizer(ASCII), INFO)
+    return path
 
 
 @pytest.fixture(scope="session")
@@ -130,7 +133,7 @@ def stories(tmp_path_factory) -> Path:
 
     from gatsby_mlx import cli
 
-    place = tmp_path_factory.mktemp("corpus") / "stories"
-    done = CliRunner().invoke(cli.main, ["write", "--n", "50", "--out", str(place)])
+    path = tmp_path_factory.mktemp("corpus") / "stories"
+    done = CliRunner().invoke(cli.main, ["write", "--n", "50", "--out", str(path)])
     assert done.exit_code == 0, done.output
-    return place
+    return path

@@ -17,7 +17,7 @@ SHAPE = {"n_layer": 2, "n_head": 2, "n_embd": 32, "block_size": 256}
 
 
 def random_model(alphabet: str = ASCII, seed: int = 5, **changes: Any) -> GPT:
-    """Return a model whose weights are far from its initial ones, so that its forms cannot agree by accident."""
+    """Return a model whose weights are far from its initial ones, so that forms that agree do not agree by chance."""
     mx.random.seed(seed)
     model = GPT(GPTConfig(**{**SHAPE, "vocab_size": len(alphabet), **changes}))
     model.apply(lambda w: w + 0.2 * mx.random.normal(w.shape))

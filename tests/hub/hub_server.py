@@ -1,10 +1,10 @@
-"""A stand-in for the hub on this machine: the part of its HTTP interface that huggingface_hub 2 uses for our commands.
+"""A local stand-in for the hub: the part of its HTTP API that huggingface_hub 2 uses for gatsby's commands.
 
-    python tests/hub/hub_server.py ROOT    prints its address, serves until it is killed
+    python tests/hub/hub_server.py ROOT    prints its address and serves until it is killed
 
-Repositories lie under ROOT as `models/OWNER/NAME/` or `datasets/OWNER/NAME/`, one folder of files a commit, and
-`refs.json` (branch to commit) with `settings.json` beside them. `ROOT/faults.json` makes it misbehave, `ROOT/log.jsonl`
-tells what it was asked. Endpoints: GET /api/{models,datasets}/ID[/revision/R], GET .../tree/SHA, HEAD and GET
+Repositories are under ROOT as `models/OWNER/NAME/` or `datasets/OWNER/NAME/`, with one folder of files per commit,
+`refs.json` (branch to commit) and `settings.json`. `ROOT/faults.json` makes it misbehave, `ROOT/log.jsonl` logs its
+requests. Endpoints: GET /api/{models,datasets}/ID[/revision/R], GET .../tree/SHA, HEAD and GET
 /[datasets/]ID/resolve/SHA/FILE with Range, POST /api/repos/create, /api/validate-yaml, .../preupload/R, .../commit/R.
 """
 
@@ -19,12 +19,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote
 
-TOKEN = "hf_thisIsTheSecretOfTheTests"  # opens private repositories here, and nothing elsewhere
+TOKEN = "hf_thisIsTheSecretOfTheTests"  # opens private repositories here, and is valid nowhere else
 LOCK = threading.Lock()
 
 
 def commit(root: Path, kind: str, repo: str, files: dict[str, bytes], base: str | None = None, **settings) -> str:
-    """Add a commit to a repository's main branch, which is made if it is not there; return its 40 digits."""
+    """Add a commit to a repository's main branch, which is created if necessary; return its 40 digits."""
     folder = root / kind / repo
     refs = json.loads((folder / "refs.json").read_text()) if (folder / "refs.json").exists() else {}
     digest = hashlib.sha1(json.dumps([base, sorted(files), repo, len(list(root.glob(f"{kind}/{repo}/*")))]).encode())
@@ -59,9 +59,9 @@ class Handler(BaseHTTPRequestHandler):
     def handle_one(self):
         path = unquote(self.path.split("?")[0])
         token = self.headers.get("Authorization", "").removeprefix("Bearer ")
-        told = {"method": self.command, "path": path, "range": self.headers.get("Range"), "token": bool(token)}
+        entry = {"method": self.command, "path": path, "range": self.headers.get("Range"), "token": bool(token)}
         with LOCK, (self.root / "log.jsonl").open("a") as log:
-            log.write(json.dumps(told) + "\n")
+            log.write(json.dumps(entry) + "\n")
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         faults = self.root / "faults.json"
         self.faults = json.loads(faults.read_text()) if faults.exists() else {}
@@ -120,8 +120,8 @@ class Handler(BaseHTTPRequestHandler):
             return self.refuse(404, "RevisionNotFound")
         if verb == "tree":
             return self.answer([self.entry(folder / sha, p) for p in sorted((folder / sha).rglob("*")) if p.is_file()])
-        told = {"id": repo, "sha": sha, "private": settings["private"], "gated": settings["gated"]}
-        return self.answer({**told, "siblings": [], "tags": [], "downloads": 0, "likes": 0})
+        about = {"id": repo, "sha": sha, "private": settings["private"], "gated": settings["gated"]}
+        return self.answer({**about, "siblings": [], "tags": [], "downloads": 0, "likes": 0})
 
     def entry(self, folder: Path, path: Path) -> dict:
         name = path.relative_to(folder).as_posix()
@@ -172,12 +172,12 @@ class Handler(BaseHTTPRequestHandler):
         if owner == "closed":
             return self.refuse(403, "Forbidden")
         folder = self.root / kind / repo
-        told = {"url": f"http://{self.headers['Host']}/{repo}", "name": repo, "id": repo}
+        about = {"url": f"http://{self.headers['Host']}/{repo}", "name": repo, "id": repo}
         if folder.is_dir():
-            return self.answer({**told, "error": "exists"}, 409)
+            return self.answer({**about, "error": "exists"}, 409)
         private = asked.get("private", asked.get("visibility") == "private")
         commit(self.root, kind, repo, {".gitattributes": b""}, private=bool(private))
-        return self.answer(told)
+        return self.answer(about)
 
     def commit(self, kind: str, repo: str, body: bytes):
         if not self.known:
@@ -192,7 +192,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 def serve(root: Path) -> ThreadingHTTPServer:
-    """Start serving in a thread of its own; `server_port` tells where."""
+    """Start serving in a thread; `server_port` is the port."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), type("Rooted", (Handler,), {"root": root, "broken": set()}))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     return server

@@ -1,4 +1,4 @@
-"""gguf_form: the file holds what llama.cpp reads, and a real llama.cpp (marked network: from npm) tells our text."""
+"""gguf_form: the file has what llama.cpp reads, and a real llama.cpp (marked network: from npm) tells the same text."""
 
 import json
 import shutil
@@ -14,14 +14,14 @@ from hub_models import ASCII, UNICODE, random_model
 from gatsby_mlx.errors import UsageError
 from gatsby_mlx.hub import gguf_form
 from gatsby_mlx.model.decode import Job, Sampling, decode
-from gatsby_mlx.prime import build
+from gatsby_mlx.story.prime import build
 from gatsby_mlx.tokenizer import CharTokenizer
 
 TOKENIZER = CharTokenizer(ASCII)
 
 
 @pytest.mark.parametrize(("dtype", "kept"), [(mx.float32, np.float32), (mx.float16, np.float16)])
-def test_file_holds_every_weight_under_its_name(tmp_path, dtype, kept):
+def test_file_has_every_weight_under_its_name(tmp_path, dtype, kept):
     model = random_model(bias=True)
     gguf_form.write(tmp_path / "m.gguf", model, TOKENIZER, "tiny", dtype)
     reader = gguf.GGUFReader(tmp_path / "m.gguf")
@@ -48,7 +48,7 @@ def test_model_without_biases_gets_zeros(tmp_path):
     assert not any(found[name].any() for name in biases)
 
 
-def test_what_llama_cpp_cannot_hold_is_refused(tmp_path):
+def test_what_a_gguf_file_cannot_express_is_refused(tmp_path):
     path = tmp_path / "m.gguf"
     with pytest.raises(UsageError, match="erf form"):
         gguf_form.write(path, random_model(gelu="erf"), TOKENIZER, "x")
@@ -74,7 +74,7 @@ process.exit(0);
 @pytest.mark.network
 @pytest.mark.parametrize("dtype", [mx.float32, mx.float16])
 def test_llama_cpp_tells_our_text(tmp_path, dtype):
-    """node-llama-cpp carries a compiled llama.cpp; it is installed into the test's own folder."""
+    """node-llama-cpp includes a compiled llama.cpp; it is installed into the test's folder."""
     npm, node = shutil.which("npm"), shutil.which("node")
     assert npm, "this test needs Node.js"
     assert node
@@ -91,5 +91,5 @@ def test_llama_cpp_tells_our_text(tmp_path, dtype):
     done = subprocess.run(
         [node, "tell.mjs", path, prime], cwd=tmp_path, capture_output=True, text=True, timeout=300, check=True
     )
-    n = 80 if dtype == mx.float32 else 20  # halves tell the same until a near tie
+    n = 80 if dtype == mx.float32 else 20  # float16 gives the same text until two characters are nearly as likely
     assert json.loads(done.stdout).split("[")[0][:n] == story.run_on.split("[")[0][:n]

@@ -15,7 +15,7 @@ TOLERANCE = 1e-4
 
 
 def compare(path: Path, state: dict, args: dict) -> float:
-    """Return the largest difference of two logits, over 3 rows as long as the context."""
+    """Return the largest difference of two logits, over 3 sequences as long as the context."""
     import torch
     import torch_gpt
 
@@ -80,8 +80,8 @@ def test_weights_of_other_widths(tmp_path, dtype):
     assert compare(saved(tmp_path, args, state), state, args) < TOLERANCE
 
 
-def test_weights_that_lie_across_their_storage(tmp_path):
-    """Transposed, every other column of a wider one, and behind an offset: as views are saved, with their strides."""
+def test_weights_that_are_views_of_their_storage(tmp_path):
+    """Transposed, every other column of a wider one, and with an offset: views are saved with their strides."""
     import torch
     import torch_gpt
 
@@ -111,7 +111,7 @@ def test_arguments_and_step_that_are_tensors(tmp_path):
 
 
 def test_parameters_saved_as_such_are_refused_in_one_line(tmp_path):
-    """`nn.Parameter` needs a fourth name, which no state dict holds."""
+    """`nn.Parameter` needs a fourth name, which state dicts do not have."""
     import torch
     import torch_gpt
 

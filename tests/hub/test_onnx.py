@@ -1,4 +1,4 @@
-"""onnx_form: onnxruntime has our logits, whole and step by step, and tells our text."""
+"""onnx_form: onnxruntime gives the same logits, at once and step by step, and tells the same text."""
 
 import json
 
@@ -14,7 +14,7 @@ from gatsby_mlx.hub.export import Form, export, prepare
 from gatsby_mlx.hub.vocabulary import from_file
 from gatsby_mlx.model.checkpoint import Checkpoint
 from gatsby_mlx.model.decode import Job, Sampling, decode
-from gatsby_mlx.prime import build
+from gatsby_mlx.story.prime import build
 from gatsby_mlx.tokenizer import CharTokenizer
 
 TOLERANCE = 1e-4
@@ -33,7 +33,7 @@ def empty(model, B: int) -> np.ndarray:
 @pytest.mark.parametrize(
     "changes", [{}, {"bias": True, "gelu": "erf"}, {"n_layer": 1, "n_head": 1}, {"gelu": "erf", "n_head": 4}], ids=str
 )
-def test_logits_are_ours_whole_and_step_by_step(tmp_path, changes):
+def test_logits_are_the_same_at_once_and_step_by_step(tmp_path, changes):
     model = random_model(**changes)
     run = session(tmp_path, model)
     ids = np.random.default_rng(0).integers(0, len(ASCII), (3, 90))
@@ -48,22 +48,22 @@ def test_logits_are_ours_whole_and_step_by_step(tmp_path, changes):
 
 
 @pytest.mark.parametrize("alphabet", [ASCII, UNICODE], ids=["ascii", "unicode"])
-def test_text_is_ours_under_greedy_decoding(tmp_path, alphabet):
+def test_greedy_text_is_the_same(tmp_path, alphabet):
     model = random_model(alphabet)
     run = session(tmp_path, model, alphabet)
     prime, tokenizer = build("a lost kitten", 2, alphabet=alphabet), CharTokenizer(alphabet)
     (story,) = decode(model, tokenizer, [Job(prime, 0)], Sampling(temp=0), max_chars=60, past_end=True)
-    ids, past, told = np.array([tokenizer.encode(prime)]), empty(model, 1), []
+    ids, past, ids_drawn = np.array([tokenizer.encode(prime)]), empty(model, 1), []
     for _ in range(60):
         logits, past = run.run(None, {"input_ids": ids, "past": past})
         ids = logits[:, -1:].argmax(-1)
-        told.append(int(ids[0, 0]))
-    assert tokenizer.decode(told) == story.run_on
+        ids_drawn.append(int(ids[0, 0]))
+    assert tokenizer.decode(ids_drawn) == story.run_on
     assert from_file(tmp_path / "vocab.json") == alphabet
     assert json.loads((tmp_path / "vocab.json").read_text())["block_size"] == 256
 
 
-def test_a_half_is_refused_and_a_missing_package_is_one_line(tmp_path, monkeypatch):
+def test_float16_is_refused_and_a_missing_package_is_one_line(tmp_path, monkeypatch):
     import sys
 
     from gatsby_mlx.errors import GatsbyError
@@ -75,5 +75,5 @@ def test_a_half_is_refused_and_a_missing_package_is_one_line(tmp_path, monkeypat
         one = Checkpoint(tmp_path, random_model(), CharTokenizer(ASCII))
         with pytest.raises(GatsbyError) as caught:
             export(prepare(one, Form(kind)), tmp_path / "out", Form(kind))
-        assert f'pip install "gatsby-mlx[{kind}]"' in caught.value.line()
+        assert f"pip install '.[{kind}]'" in caught.value.line()
     assert list(tmp_path.iterdir()) == []

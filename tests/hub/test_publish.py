@@ -1,5 +1,6 @@
-"""publish: what lies on the hub afterwards is what pull, mlx-lm and a reader of JSON lines need, and no more."""
+"""publish: the hub then has what pull, mlx-lm and a reader of JSON lines need, and nothing else."""
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -8,11 +9,15 @@ import pytest
 from hub_models import ASCII, INFO, random_model
 from hub_server import TOKEN
 
+from gatsby_mlx.corpus import manifest
 from gatsby_mlx.corpus.load import load as load_corpus
 from gatsby_mlx.hub import publish
+from gatsby_mlx.hub.card import model_card
 from gatsby_mlx.hub.remote import Repo
 from gatsby_mlx.model import checkpoint
-from gatsby_mlx.prime import build
+from gatsby_mlx.story.document import Document, render
+from gatsby_mlx.story.obsession import Obsession
+from gatsby_mlx.story.prime import Prime, build
 from gatsby_mlx.tokenizer import CharTokenizer
 
 
@@ -48,7 +53,7 @@ def test_model_is_published_private_with_its_gpt2_form_and_comes_back(hub, folde
     assert checkpoint.load(hub.home / "models" / "green-light").info == INFO
 
 
-def test_second_publish_adds_a_commit_and_keeps_who_may_see(hub, folder):
+def test_second_publish_adds_a_commit_and_keeps_the_access(hub, folder):
     words = ("publish", folder, "someone/open")
     first, second = hub.run_all([(*words, "--public", "--yes"), (*words, "--yes")], token=TOKEN)
     assert first.returncode == second.returncode == 0, (first, second)
@@ -67,7 +72,7 @@ def test_corpus_is_published_as_a_dataset_split_by_topic(hub, stories):
         for name in ("train", "validation")
     }
     documents = load_corpus(stories).documents
-    assert sorted(r["prime"] + r["story"] + "\n\n" for side in rows.values() for r in side) == sorted(
+    assert sorted(r["prime"] + r["story"] + "\n\n" for split in rows.values() for r in split) == sorted(
         d.text for d in documents
     )
     assert not {r["topic"] for r in rows["train"]} & {r["topic"] for r in rows["validation"]}
@@ -86,7 +91,7 @@ def gathered(folder: Path, into: Path) -> Path:
     return into
 
 
-def test_card_has_what_the_hub_reads_and_the_exact_control_line(folder, tmp_path):
+def test_card_has_front_matter_and_the_exact_control_line(folder, tmp_path):
     card = (gathered(folder, tmp_path / "a") / "README.md").read_text()
     front = card.split("---\n")[1]
     for line in ("license: cc0-1.0", "library_name: mlx", "pipeline_tag: text-generation", "language: en"):
@@ -98,7 +103,55 @@ def test_card_has_what_the_hub_reads_and_the_exact_control_line(folder, tmp_path
     assert "## Limits" in card
 
 
-def test_card_of_the_folder_s_own_is_kept_and_evaluation_goes_along(folder, tmp_path):
+WHALE = Obsession("whale", "white whale", levels=("a", "b", "c", "d", "e"), title="The white whale")
+
+
+def test_model_card_names_the_obsession_of_the_checkpoint(tmp_path):
+    path = tmp_path / "whale"
+    checkpoint.save(path, random_model(), CharTokenizer(ASCII), {**INFO, "obsession": WHALE.to_json()})
+    dial = {"levels": [{"mentions": float(k)} for k in range(1, 6)]}
+    (path / "evaluation.json").write_text(json.dumps({"dial": dial}))
+    card = (gathered(path, tmp_path / "there") / "README.md").read_text()
+    assert "cannot stop reaching for the white whale" in card
+    assert build("a dog and a balloon", 5, obsession=WHALE) in card
+    assert "(a, b, c, d, e)" in card
+    assert "mentions of the white whale in a story, level 1 to 5: 1.00, 2.00, 3.00, 4.00, 5.00" in card
+    assert "green" not in card
+    assert "Jay Gatsby" not in card
+
+
+def test_card_of_the_default_names_the_green_light_and_installs_from_a_checkout(folder, tmp_path):
+    for repo in ("someone/model", None):
+        card = model_card(checkpoint.load(folder), "native", "model", repo=repo)
+        assert "cannot stop reaching for Jay Gatsby's green light" in card
+        assert "faint, soft, strong, heavy, total" in card
+        assert "Install gatsby-mlx from a checkout (`pip install .`), then:" in card
+        assert "pip install gatsby-mlx" not in card
+    published = model_card(checkpoint.load(folder), "native", "model", repo="someone/model")
+    assert 'gatsby pull someone/model\ngatsby tell "a dog and a balloon" --level 5 --model models/model\n' in published
+
+
+def test_corpus_card_names_the_obsession_of_the_corpus(tmp_path):
+    document = Document(Prime("a ship", 2, None, WHALE), "A white whale and a white whale.", "ishmael", None)
+    entry = {"offset": 0, "length": len(document.text), "level": 2, "topic": "a ship", "writer": "ishmael"}
+    entry["sha256"] = hashlib.sha256(document.story.encode()).hexdigest()
+    content = {"schema": manifest.SCHEMA, "obsession": WHALE.to_json(), "stories": [entry]}
+    (tmp_path / "manifest.json").write_text(manifest.dump(content))
+    (tmp_path / "raw.txt").write_text(render([document]))
+    into = tmp_path / "there"
+    into.mkdir()
+    publish.gather(tmp_path, Repo("someone/whales", "dataset"), into, "mit")
+    card = (into / "README.md").read_text()
+    assert "an obsession with the white whale" in card
+    assert build("a dog and a balloon", 5, obsession=WHALE) in card
+    assert "Install gatsby-mlx from a checkout (`pip install .`), then:" in card
+    assert "green" not in card
+    (line,) = (into / "data" / "train.jsonl").read_text().splitlines()
+    assert json.loads(line)["prime"] == document.header
+    assert load_corpus(into).documents == (document,)
+
+
+def test_existing_card_is_kept_and_evaluation_is_included(folder, tmp_path):
     own = Path(shutil.copytree(folder, tmp_path / "own"))
     (own / "README.md").write_text("# Mine\n")
     (own / "evaluation.json").write_text("{}")
@@ -107,30 +160,30 @@ def test_card_of_the_folder_s_own_is_kept_and_evaluation_goes_along(folder, tmp_
     assert (there / "evaluation.json").read_text() == "{}"
 
 
-def test_model_with_the_erf_form_has_no_gpt2_form_and_says_so(tmp_path):
+def test_model_with_erf_gelu_has_no_gpt2_form_and_says_so(tmp_path):
     checkpoint.save(tmp_path / "erf", random_model(gelu="erf"), CharTokenizer(ASCII), {})
     there = gathered(tmp_path / "erf", tmp_path / "there")
     assert names(there) == NATIVE
     assert "no GPT-2 form" in (there / "README.md").read_text()
 
 
-def test_corpus_too_small_to_split_has_one_side(stories, tmp_path):
+def test_corpus_too_small_to_split_is_all_train(stories, tmp_path):
     corpus = load_corpus(stories)
     few = corpus.documents[:1]
     (tmp_path / "raw.txt").write_text(few[0].text)
     assert publish.splits(load_corpus(tmp_path)) == {"train": load_corpus(tmp_path).documents}
 
 
-def test_what_cannot_be_published_is_one_line(hub, folder, stories):
+def test_bad_publish_is_one_line(hub, folder, stories):
     (hub.home / "empty").mkdir()
     hub.refused(
         ("publish", folder, "someone/new", "Add --yes"),
-        ("publish", folder, "someone/new@v1", "--yes", "not at a revision"),
+        ("publish", folder, "someone/new@v1", "--yes", "revision cannot be published to"),
         ("publish", folder, "new", "--yes", "OWNER/NAME"),
         code=2,
         token=TOKEN,
     )
-    assert not [r for r in hub.asked() if r["method"] == "POST"], "nothing is created before it is asked"
+    assert not [r for r in hub.asked() if r["method"] == "POST"], "nothing is created without --yes"
     hub.refused(
         ("publish", "none", "someone/new", "--yes", "no checkpoint at none"),
         ("publish", "empty", "someone/new", "--yes", "holds no checkpoint"),
@@ -142,7 +195,7 @@ def test_what_cannot_be_published_is_one_line(hub, folder, stories):
 
 
 @pytest.mark.parametrize("text", ["datasets/someone/x", "someone/x"])
-def test_kind_is_told_by_the_folder(hub, stories, text):
+def test_folder_decides_the_kind(hub, stories, text):
     done = hub.run("publish", stories, text, "--yes", token=TOKEN)
     assert done.returncode == 0, done.stderr
     assert head(hub, "someone/x", "datasets").is_dir()

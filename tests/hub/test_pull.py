@@ -1,4 +1,4 @@
-"""pull: what a repository holds comes over checked and whole, at a pinned commit; what goes wrong is one line."""
+"""pull: a repository arrives checked and complete, at a pinned commit; each failure is one line."""
 
 import json
 import os
@@ -26,23 +26,23 @@ def model_files(folder: Path, **more: bytes) -> dict[str, bytes]:
     return {p.name: p.read_bytes() for p in folder.iterdir()} | more
 
 
-def test_model_comes_over_at_its_commit_with_nothing_else(hub, folder):
+def test_model_is_pulled_at_its_commit_with_nothing_else(hub, folder):
     extra = {"pytorch_model.bin": b"x" * 1000, "README.md": b"# A card\n", "optimizer.safetensors": b"x"}
     sha = hub.commit(REPO, model_files(folder, **extra))
     done = hub.run("pull", REPO)
     assert done.returncode == 0, done.stderr
     assert done.stdout == "models/green-light\n"
     assert f"{REPO}@{sha}" in done.stderr
-    place = hub.home / "models" / "green-light"
+    pulled = hub.home / "models" / "green-light"
     want = {"config.json", "model.safetensors", "tokenizer.json", "README.md", "source.json"}
-    assert {p.name for p in place.iterdir()} == want
-    assert [p.name for p in place.parent.iterdir()] == ["green-light"]
-    assert json.loads((place / "source.json").read_text()) == {"repository": REPO, "commit": sha}
-    ours, theirs = checkpoint.load(folder).model.named(), checkpoint.load(place).model.named()
+    assert {p.name for p in pulled.iterdir()} == want
+    assert [p.name for p in pulled.parent.iterdir()] == ["green-light"]
+    assert json.loads((pulled / "source.json").read_text()) == {"repository": REPO, "commit": sha}
+    ours, theirs = checkpoint.load(folder).model.named(), checkpoint.load(pulled).model.named()
     assert all(bool((ours[k] == theirs[k]).all()) for k in ours)
     assert not [r for r in hub.asked() if r["path"].endswith((".bin", "optimizer.safetensors"))]
-    told = hub.run("tell", "a lost kitten", "--seed", 1, "--max-tokens", 5, "--model", place)
-    assert told.returncode == 0, told.stderr
+    story = hub.run("tell", "a lost kitten", "--seed", 1, "--max-tokens", 5, "--model", pulled)
+    assert story.returncode == 0, story.stderr
 
 
 def test_revision_is_pinned_and_a_second_pull_replaces_the_first(hub, folder):
@@ -52,17 +52,17 @@ def test_revision_is_pinned_and_a_second_pull_replaces_the_first(hub, folder):
     content = json.loads((other / "config.json").read_text())
     (other / "config.json").write_text(json.dumps({**content, "step": 8}))
     second = hub.commit(REPO, model_files(other))
-    place = hub.home / "models" / "green-light"
+    pulled = hub.home / "models" / "green-light"
     for revision, step, sha in (("", 8, second), (f"@{first}", 7, first)):
         assert hub.run("pull", REPO + revision).returncode == 0
-        assert checkpoint.load(place).info["step"] == step
-        assert json.loads((place / "source.json").read_text())["commit"] == sha
+        assert checkpoint.load(pulled).info["step"] == step
+        assert json.loads((pulled / "source.json").read_text())["commit"] == sha
 
 
-def test_offline_takes_what_the_cache_holds(hub, folder):
+def test_offline_pull_uses_the_cache(hub, folder):
     hub.commit(REPO, model_files(folder))
-    (line,) = hub.refused(("pull", REPO, "HF_HUB_OFFLINE forbids"), HF_HUB_OFFLINE="1")
-    assert "Unset HF_HUB_OFFLINE" in line
+    (line,) = hub.refused(("pull", REPO, "HF_HUB_OFFLINE is set"), HF_HUB_OFFLINE="1")
+    assert "HF_HUB_OFFLINE unset" in line
     assert hub.asked() == []
     assert hub.run("pull", REPO).returncode == 0
     asked = len(hub.asked())
@@ -72,8 +72,46 @@ def test_offline_takes_what_the_cache_holds(hub, folder):
     assert (hub.home / "again" / "model.safetensors").read_bytes() == (folder / "model.safetensors").read_bytes()
 
 
-def test_broken_download_goes_on_where_it_broke(hub, folder):
-    """huggingface_hub writes in chunks of 10 MiB: a file goes on after the last whole one."""
+def cached(hub, name: str) -> Path | None:
+    """Return what `remote.cached` gives in a process that uses this hub."""
+    program = "import sys; from gatsby_mlx.hub.remote import cached, parse; print(cached(parse(sys.argv[1])))"
+    done = hub.process(["-c", program, name], None, {})
+    assert done.returncode == 0, done.stderr
+    return None if done.stdout == "None\n" else Path(done.stdout.rstrip("\n"))
+
+
+def test_cached_gives_the_folder_of_a_complete_snapshot_without_network(hub, folder):
+    sha = hub.commit(REPO, model_files(folder, **{"pytorch_model.bin": b"not needed"}))
+    assert cached(hub, REPO) is None
+    assert hub.asked() == []
+    assert hub.run("pull", REPO, "--out", "elsewhere").returncode == 0
+    asked = len(hub.asked())
+    path = cached(hub, REPO)
+    assert path is not None
+    assert path.name == sha
+    assert (path / "model.safetensors").read_bytes() == (folder / "model.safetensors").read_bytes()
+    assert cached(hub, f"{REPO}@{sha}") == path
+    for other in (f"{REPO}@v9", f"{REPO}@{'0' * 40}", f"datasets/{REPO}", "someone/none"):
+        assert cached(hub, other) is None
+    story = hub.run("tell", "a lost kitten", "--seed", 1, "--max-tokens", 5, "--model", REPO)
+    assert story.returncode == 0, story.stderr
+    (path / "model.safetensors").unlink()
+    assert cached(hub, REPO) is None
+    assert len(hub.asked()) == asked
+
+
+def test_cached_corpus_is_a_dataset(hub, stories):
+    files = {name: (stories / name).read_bytes() for name in ("raw.txt", "manifest.json")}
+    hub.commit("someone/stories", files | {"data/train.jsonl": b"{}\n"}, kind="datasets")
+    assert hub.run("pull", "datasets/someone/stories").returncode == 0
+    path = cached(hub, "datasets/someone/stories")
+    assert path is not None
+    assert (path / "raw.txt").read_bytes() == files["raw.txt"]
+    assert cached(hub, "someone/stories") is None
+
+
+def test_broken_download_resumes_where_it_broke(hub, folder):
+    """huggingface_hub writes in chunks of 10 MiB: a file resumes after the last complete one."""
     chunk = 10 << 20
     card = bytes(range(256)) * (chunk // 256 + 1000)
     data = model_files(folder, **{"README.md": card})
@@ -87,7 +125,7 @@ def test_broken_download_goes_on_where_it_broke(hub, folder):
         assert (hub.home / "models/green-light" / name).read_bytes() == data[name]
 
 
-def test_corpus_comes_over_and_is_read(hub, stories):
+def test_corpus_is_pulled_and_read(hub, stories):
     sha = hub.commit("someone/stories", model_files(stories, **{"data/train.jsonl": b"{}\n"}), kind="datasets")
     done = hub.run("pull", f"datasets/someone/stories@{sha}")
     assert (done.returncode, done.stdout) == (0, "corpora/stories\n"), done.stderr
@@ -95,14 +133,14 @@ def test_corpus_comes_over_and_is_read(hub, stories):
     assert hub.run("corpus", "show", "corpora/stories").returncode == 0
 
 
-def seed(tmp_path: Path) -> bytes:
-    return save_nanogpt(tmp_path / "seed.pt", random_model(gelu="erf")).read_bytes()
+def nanogpt_file(tmp_path: Path) -> bytes:
+    return save_nanogpt(tmp_path / "nanogpt.pt", random_model(gelu="erf")).read_bytes()
 
 
 @pytest.mark.parametrize("beside", ["vocab.json", "raw.txt", None])
 def test_pytorch_checkpoint_is_imported(hub, tmp_path, beside):
     listed = {"vocab.json": json.dumps({c: i for i, c in enumerate(ASCII)}), "raw.txt": ASCII[::-1]}
-    files = {"ckpt.pt": seed(tmp_path), "config.json": b'{"model_type": "nanogpt"}'}
+    files = {"ckpt.pt": nanogpt_file(tmp_path), "config.json": b'{"model_type": "nanogpt"}'}
     hub.commit("sup-computer/gatsby-nanogpt-2", files | ({beside: listed[beside].encode()} if beside else {}))
     (tmp_path / "corpus.txt").write_text(ASCII)
     more = [] if beside else ["--corpus", tmp_path / "corpus.txt"]
@@ -117,7 +155,7 @@ def test_pytorch_checkpoint_is_imported(hub, tmp_path, beside):
     np.testing.assert_array_equal(read.model.wte.weight, random_model(gelu="erf").wte.weight)
 
 
-def test_repository_that_cannot_be_had_is_one_line(hub, folder):
+def test_repository_that_cannot_be_pulled_is_one_line(hub, folder):
     hub.commit("someone/closed", model_files(folder), private=True)
     hub.commit("someone/gated", model_files(folder), gated="auto")
     hub.commit(REPO, model_files(folder))
@@ -135,29 +173,29 @@ def test_repository_that_cannot_be_had_is_one_line(hub, folder):
 
 
 def test_hub_that_fails_or_cannot_be_reached_is_one_line(hub, folder):
-    for status, told in ((403, "403"), (404, "answered 404")):
+    for status, message in ((403, "403"), (404, "answered 404")):
         hub.faults(status=status)
-        hub.refused(("pull", REPO, told))
+        hub.refused(("pull", REPO, message))
     nowhere = {"HF_ENDPOINT": "http://127.0.0.1:9"}
     commands = (("pull", REPO, "cannot be reached"), ("publish", folder, REPO, "--yes", "cannot be reached"))
     lines = hub.refused(*commands, **nowhere)
     assert "HF_HUB_OFFLINE=1" in lines[0]
 
 
-@pytest.mark.parametrize(("status", "told"), [(401, "hf auth login"), (429, "slow down"), (503, "answered 503")])
-def test_answer_of_the_hub_has_its_line(status, told):
-    """Those that huggingface_hub asks again for, some 15 s long, without the wait."""
+@pytest.mark.parametrize(("status", "message"), [(401, "hf auth login"), (429, "slow down"), (503, "answered 503")])
+def test_error_status_of_the_hub_has_its_line(status, message):
+    """huggingface_hub retries these for some 15 s; the test raises them without the wait."""
     response = httpx2.Response(status, request=httpx2.Request("GET", "http://x"))
     with pytest.raises(HubError) as caught, hub_errors(Repo("a/b")):
         try:
             raise errors.HfHubHTTPError("many\nlines", response=response)
         except errors.HfHubHTTPError as error:  # as snapshot_download wraps it
             raise errors.LocalEntryNotFoundError("not in the cache either") from error
-    assert told in caught.value.line()
+    assert message in caught.value.line()
 
 
 def test_errors_of_disk_token_and_download_have_their_lines():
-    for raised, kind, told in (
+    for raised, kind, message in (
         (OSError(28, "No space left on device", "/cache/x"), OutputError, "Free some space"),
         (OSError(28, "No space left on device"), OutputError, "the hub's cache"),
         (OSError("Consistency check failed: file should be\nof size 5"), HubError, "broke off"),
@@ -167,11 +205,11 @@ def test_errors_of_disk_token_and_download_have_their_lines():
     ):
         with pytest.raises(kind) as caught, hub_errors(Repo("a/b")):
             raise raised
-        assert told in caught.value.line()
+        assert message in caught.value.line()
         assert "\n" not in caught.value.line()
 
 
-def test_folder_that_is_not_ours_or_damaged_is_refused(hub, folder, stories):
+def test_repository_that_is_foreign_or_damaged_is_refused(hub, folder, stories):
     whole = model_files(folder)
     hub.commit("a/foreign", {"config.json": b'{"model_type": "llama"}', "model.safetensors": b"x" * 100})
     hub.commit("a/empty", {"README.md": b"nothing"})
@@ -182,8 +220,8 @@ def test_folder_that_is_not_ours_or_damaged_is_refused(hub, folder, stories):
     hub.commit("a/stories", {"data.parquet": b"x"}, kind="datasets")
     hub.commit("a/bent", {"raw.txt": (stories / "raw.txt").read_bytes()[5:]}, kind="datasets")
     lines = hub.refused(
-        ("pull", "a/foreign", "neither our config.json nor a ckpt.pt"),
-        ("pull", "a/empty", "neither our config.json nor a ckpt.pt"),
+        ("pull", "a/foreign", "neither a config.json of gatsby's nor a ckpt.pt"),
+        ("pull", "a/empty", "neither a config.json of gatsby's nor a ckpt.pt"),
         ("pull", "a/torn", "damaged"),
         ("pull", "a/newer", "checkpoint/99"),
         ("pull", "a/part", "tokenizer.json is missing"),
@@ -191,23 +229,25 @@ def test_folder_that_is_not_ours_or_damaged_is_refused(hub, folder, stories):
         ("pull", "datasets/a/stories", "no raw.txt"),
         ("pull", "datasets/a/bent", "control line"),
     )
-    assert not [line for line in lines if ".new" in line or str(hub.home) in line], "where it was written is no matter"
+    assert not [line for line in lines if ".new" in line or str(hub.home) in line], (
+        "paths of temporary files say nothing"
+    )
     assert not [r for r in hub.asked() if "foreign" in r["path"] and r["path"].endswith(".safetensors")]
 
 
-def test_place_that_is_taken_is_left_alone(hub, folder):
+def test_folder_with_other_files_is_not_changed(hub, folder):
     hub.commit(REPO, model_files(folder))
     (hub.home / "mine").mkdir()
     (hub.home / "mine" / "a").write_text("mine")
     hub.refused(
-        ("pull", REPO, "--out", "mine", "something in it"),
-        ("pull", REPO, "--out", "mine/a", "is a file"),
+        ("pull", REPO, "--out", "mine", "is not empty"),
+        ("pull", REPO, "--out", "mine/a", "is not a folder"),
     )
-    assert hub.asked() == [], "the place is looked at before anything is fetched"
+    assert hub.asked() == [], "the folder is checked before anything is downloaded"
 
 
 def test_full_disk_is_one_line_and_leaves_nothing(hub, folder):
-    """Every file may grow to 20 kB only, in a process of its own, and the weights are larger."""
+    """In a process where no file may exceed 20 kB, which the weights do."""
     hub.commit(REPO, model_files(folder))
     program = f"""
 import resource, runpy, signal, sys
@@ -245,7 +285,7 @@ def test_token_is_in_no_output_and_no_file(hub, folder):
 
 
 @pytest.mark.parametrize("text", ["a/b", "a-b/c_d.e", "0a/b1"])
-def test_name_of_a_repository_is_read(text):
+def test_name_of_a_repository_is_parsed(text):
     assert parse(text) == Repo(text)
     assert parse(f"datasets/{text}@v1.0/x") == Repo(text, "dataset", "v1.0/x")
     assert str(parse(f"datasets/{text}")) == f"datasets/{text}"
@@ -256,7 +296,7 @@ def test_name_of_a_repository_is_read(text):
     ["", "a", "a/b/c", "/b", "a/", "../b", "a/..", "a/b@", "a/b@ c", "a/b@-x", "a b/c", "http://x/y", "a/b--c", "-a/b"]
     + ["a/" + "b" * 97, "a/b\n", "datasets/a", "a/b@../../c d"],
 )
-def test_name_that_is_none_is_a_usage_error(text):
+def test_text_that_is_not_a_name_is_a_usage_error(text):
     with pytest.raises(UsageError) as caught:
         parse(text)
     assert "OWNER/NAME" in caught.value.line()

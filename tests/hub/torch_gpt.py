@@ -1,4 +1,4 @@
-"""nanoGPT's forward pass in PyTorch, in functional form, over a state dict: the reference that an import is held to."""
+"""nanoGPT's forward pass in PyTorch, in functional form, over a state dict: the reference for an import."""
 
 import math
 
@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 
 def random_state(args: dict, seed: int = 0) -> dict[str, torch.Tensor]:
-    """Return a state dict with nanoGPT's names and shapes, of weights that are far from its initial ones."""
+    """Return a state dict with nanoGPT's names and shapes, with weights that are far from its initial ones."""
     generator = torch.Generator().manual_seed(seed)
     C, V = args["n_embd"], args["vocab_size"]
 

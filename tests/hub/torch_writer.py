@@ -27,7 +27,7 @@ STOP = b"."
 
 @dataclass
 class Raw:
-    """Opcodes that stand in a value's place, for a hostile or a rare one."""
+    """Opcodes that replace a value, for a hostile or a rare one."""
 
     opcodes: bytes
 
@@ -50,7 +50,7 @@ class Writer:
         return scalar(value)
 
     def state(self, tensors: dict[str, Any]) -> Raw:
-        """Return a state dict: an OrderedDict with the versions of its modules as its own state."""
+        """Return a state dict: an OrderedDict with the versions of its modules as its state."""
         items = b"".join(scalar(k) + self.value(v) for k, v in tensors.items())
         return Raw(ORDERED_DICT + b"(" + items + b"u" + self.value({"_metadata": {"": {"version": 1}}}) + b"b")
 
@@ -71,7 +71,7 @@ class Writer:
 
 
 def rebuild(kind: str, key: Any, size: Any, offset: Any, shape: Any, strides: Any) -> bytes:
-    """Return the opcodes of a tensor as told, sound or not."""
+    """Return the opcodes of a tensor with these values, valid or not."""
     write = Writer().value
     module = b"c" + kind.encode() + b"\n"
     storage = b"(" + scalar("storage") + module + write(key) + scalar("cpu") + write(size) + b"tQ"
@@ -98,7 +98,7 @@ def scalar(value: Any) -> bytes:
 def archive(
     pickled: bytes, storages: Iterable[bytes] = (), compression: int = zipfile.ZIP_STORED, **more: bytes
 ) -> bytes:
-    """Return the zip of a checkpoint; `more` are further entries, or others in the place of those that are usual."""
+    """Return the zip of a checkpoint; `more` are further entries, or replace the usual ones."""
     entries = {"data.pkl": pickled, "byteorder": b"little"}
     entries |= {f"data/{i}": data for i, data in enumerate(storages)} | {"version": b"3\n"} | more
     out = io.BytesIO()

@@ -1,4 +1,4 @@
-"""checkpoint: what is read is what was saved, and whatever is wrong with a folder is one line."""
+"""checkpoint: load gives what was saved, and a damaged folder is refused with a message of one line."""
 
 import json
 import resource
@@ -17,7 +17,8 @@ from gatsby_mlx.config import GPTConfig
 from gatsby_mlx.errors import CheckpointError, OutputError
 from gatsby_mlx.model import checkpoint
 from gatsby_mlx.model.gpt import GPT
-from gatsby_mlx.prime import ALPHABET
+from gatsby_mlx.story.obsession import GREEN_LIGHT, Obsession
+from gatsby_mlx.story.prime import ALPHABET
 from gatsby_mlx.tokenizer import CharTokenizer
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -54,14 +55,14 @@ def test_save_then_load_is_the_identity(tmp_path, changes):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["m"]
 
 
-def test_the_weights_are_plain_safetensors(folder):
+def test_weights_are_plain_safetensors(folder):
     model = tiny()
-    arrays = load_file(folder / "model.safetensors")  # the library's own reader, not MLX's
+    arrays = load_file(folder / "model.safetensors")  # the reader of the safetensors library, not MLX's
     assert arrays.keys() == dict(tree_flatten(model.parameters())).keys()
     assert (arrays["wte.weight"] == model.wte.weight.tolist()).all()
 
 
-def test_a_run_folder_means_its_best(tmp_path):
+def test_run_folder_is_read_as_its_best_checkpoint(tmp_path):
     for name in ("last", "best-loss"):
         checkpoint.save(tmp_path / name, tiny(), TOKENIZER, {"step": name})
     assert checkpoint.load(tmp_path).info["step"] == "best-loss"
@@ -79,18 +80,18 @@ def refused(path: Path, *words: str) -> None:
         assert word in line, line
 
 
-def test_a_folder_that_is_missing_or_empty_is_refused(tmp_path):
+def test_missing_or_empty_folder_is_refused(tmp_path):
     refused(tmp_path / "nowhere", "no checkpoint at", "nowhere")
     refused(tmp_path, "holds no checkpoint")
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json"])
-def test_an_incomplete_folder_is_refused(folder, name):
+def test_incomplete_folder_is_refused(folder, name):
     (folder / name).unlink()
     refused(folder, "incomplete", name)
 
 
-def test_a_folder_without_config_is_no_checkpoint(folder):
+def test_folder_without_config_is_refused(folder):
     (folder / "config.json").unlink()
     refused(folder, "no config.json")
 
@@ -102,7 +103,7 @@ def test_truncated_weights_are_refused(folder, kept):
     refused(folder, "model.safetensors is damaged")
 
 
-def test_a_forged_header_is_refused(folder):
+def test_forged_header_is_refused(folder):
     path = folder / "model.safetensors"
     raw = path.read_bytes()
     for length in (2**63, 2**40, len(raw)):
@@ -116,7 +117,7 @@ def test_a_forged_header_is_refused(folder):
     refused(folder, "model.safetensors is damaged")
 
 
-def test_arrays_that_do_not_fit_are_refused(folder):
+def test_arrays_that_do_not_fit_the_architecture_are_refused(folder):
     arrays = dict(mx.load(str(folder / "model.safetensors")))
     mx.eval(arrays)
 
@@ -131,7 +132,7 @@ def test_arrays_that_do_not_fit_are_refused(folder):
 
 
 @pytest.mark.parametrize("dtype", [mx.float16, mx.bfloat16])
-def test_weights_stored_in_half_the_bytes_are_widened_when_they_are_read(tmp_path, dtype):
+def test_half_precision_weights_are_loaded_as_float32(tmp_path, dtype):
     model = tiny(bias=True)
     for name, kept in (("full", mx.float32), ("half", dtype)):
         (tmp_path / name).mkdir()
@@ -144,11 +145,11 @@ def test_weights_stored_in_half_the_bytes_are_widened_when_they_are_read(tmp_pat
     read = checkpoint.load(tmp_path / "half").model
     rounded = {k: v.astype(dtype).astype(mx.float32) for k, v in model.named().items()}
     assert same(read.parameters(), rounded)
-    with pytest.raises(CheckpointError):  # what a run resumes from keeps its own dtypes
+    with pytest.raises(CheckpointError):  # a run cannot resume from half precision
         checkpoint.load_arrays(tmp_path / "half" / "model.safetensors", model.named())
 
 
-def test_a_weight_beyond_float16_is_refused_before_anything_is_written(tmp_path):
+def test_weight_beyond_float16_is_refused_before_anything_is_written(tmp_path):
     model = tiny()
     model.ln_f.weight = mx.full((16,), 1e5)
     with pytest.raises(CheckpointError, match=r"ln_f\.weight does not fit into mlx\.core\.float16"):
@@ -161,7 +162,7 @@ def rewrite(folder: Path, **changes) -> None:
     (folder / "config.json").write_text(json.dumps({**config, **changes}))
 
 
-def test_a_config_of_another_kind_is_refused(folder):
+def test_config_in_another_format_is_refused(folder):
     rewrite(folder, format="gatsby-mlx/checkpoint/2")
     refused(folder, "gatsby-mlx/checkpoint/2", "this version reads")
     for content in ("{", "[]", "null", "\udcff", ""):
@@ -181,13 +182,26 @@ def test_a_config_of_another_kind_is_refused(folder):
         {"heads": 2},
     ],
 )
-def test_an_architecture_that_cannot_be_is_refused(folder, changes):
+def test_invalid_architecture_is_refused(folder, changes):
     known = json.loads((folder / "config.json").read_text())["architecture"]
     rewrite(folder, architecture={**known, **changes})
     refused(folder, "architecture")
 
 
-def test_a_vocabulary_that_does_not_fit_is_refused(folder):
+def test_obsession_is_read_from_the_config_and_defaults_to_the_green_light(folder):
+    assert checkpoint.load(folder).obsession == GREEN_LIGHT
+    whale = Obsession("whale", "white whale", places=("past the reef",), title="The white whale")
+    rewrite(folder, obsession=whale.to_json())
+    assert checkpoint.load(folder).obsession == whale
+
+
+@pytest.mark.parametrize("obsession", [7, {"tag": "Two Words"}, {"color": "white"}, {"bands": [[1, 2]]}])
+def test_invalid_obsession_is_refused(folder, obsession):
+    rewrite(folder, obsession=obsession)
+    refused(folder, "config.json has no valid obsession")
+
+
+def test_vocabulary_that_does_not_fit_is_refused(folder):
     (folder / "tokenizer.json").write_text(CharTokenizer(ALPHABET[36:]).to_json())
     refused(folder, "60 characters", "96")
     (folder / "tokenizer.json").write_text('{"model": {"vocab": {"ab": 0}}}')
@@ -195,8 +209,8 @@ def test_a_vocabulary_that_does_not_fit_is_refused(folder):
 
 
 @pytest.mark.parametrize("room", [100, 4_000, 12_000])
-def test_a_full_disk_keeps_the_old_checkpoint(folder, room):
-    """Every file may grow to `room` bytes only, in a process of its own: writes fail in the middle of an array."""
+def test_full_disk_keeps_the_old_checkpoint(folder, room):
+    """In another process no file may be larger than `room` bytes, so that writes fail in the middle of an array."""
     before = {p.name: p.read_bytes() for p in folder.iterdir()}
     program = f"""
 import resource, sys
@@ -219,7 +233,7 @@ except OutputError as error:
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] == resource.RLIM_INFINITY
 
 
-def test_an_output_that_cannot_be_is_one_line(tmp_path):
+def test_output_folder_that_cannot_be_written_is_refused(tmp_path):
     (tmp_path / "file").write_text("mine")
     with pytest.raises(OutputError):
         checkpoint.save(tmp_path / "file", tiny(), TOKENIZER, INFO)

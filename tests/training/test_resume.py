@@ -1,4 +1,4 @@
-"""resume: a run that is killed again and again ends with the bits of one that never was; another run is refused."""
+"""Resuming: a run that is killed again and again ends bit-identical to an unbroken one; another run is refused."""
 
 import json
 import os
@@ -20,7 +20,7 @@ from gatsby_mlx.training.record import check_out, read_metrics
 
 ROOT = Path(__file__).resolve().parents[2]
 STORY = "replace(RECIPE, eval_every_chars=1_500, dial_topics=1)"  # Muon, dropout, two micro-batches a step, a dial
-WINDOW = "replace(SEED_LIKE, eval_every_chars=2_000, batch_chars=1_536)"  # AdamW, dropout, three
+WINDOW = "replace(BASELINE, eval_every_chars=2_000, batch_chars=1_536)"  # AdamW, dropout, three
 
 PROGRAM = """
 import os, signal, sys
@@ -47,21 +47,21 @@ def dying(function, before):
         return result
     return wrapped
 
-if moment == "arrays":  # the weights are written and the optimiser is not
-    checkpoint._save_arrays = dying(checkpoint._save_arrays, False)
-elif moment == "unpublished":  # all is written, and the old folder stands
+if moment == "arrays":  # the weights are written and the optimizer state is not
+    checkpoint.save_arrays = dying(checkpoint.save_arrays, False)
+elif moment == "unpublished":  # all is written, and the old folder is still in use
     files.publish_folder = dying(files.publish_folder, True)
 elif moment == "published":
     files.publish_folder = dying(files.publish_folder, False)
-elif moment == "swapped":  # the names are swapped; the old folder lies about
-    files._take_place = dying(files._take_place, False)
+elif moment == "swapped":  # the names are swapped, and the old folder is still there
+    files._swap_in = dying(files._swap_in, False)
 
 resumed = (out / "last").exists()
 check_out(out, resumed)
 run = Run(corpus(), SHAPE, RECIPE_OF_RUN, out, "tiny")
 if resumed:
     run.resume()
-print("begun", run.progress.step, flush=True)
+print("started", run.progress.step, flush=True)
 for i, event in enumerate(run.events(), 1):
     print(i, flush=True)
     if moment == "event" and i == n:
@@ -77,7 +77,7 @@ def start(recipe: str, out: Path, moment: str = "", n: int = 0) -> subprocess.Po
 
 
 def bits(out: Path) -> dict:
-    """Return what two runs have to agree in: weights, optimiser, place and metrics, without the times."""
+    """Return what must be equal in two runs: weights, optimizer, progress and metrics, without the times."""
 
     def timeless(values: dict) -> dict:
         return {k: v for k, v in values.items() if k not in ("seconds", "chars_per_s", "seconds_left")}
@@ -91,7 +91,7 @@ def bits(out: Path) -> dict:
             for name in arrays
         },
         "state": (state["run"], timeless(state["progress"])),
-        "metrics": [timeless(row) for row in read_metrics(out / "metrics.jsonl")],
+        "metrics": [timeless(event) for event in read_metrics(out / "metrics.jsonl")],
         "config": [(out / name / "config.json").read_text() for name in ["last", *best]],
     }
 
@@ -104,24 +104,24 @@ def bits(out: Path) -> dict:
     ],
     ids=["story", "window"],
 )
-def test_a_run_killed_again_and_again_equals_an_unbroken_one(tmp_path, recipe, kills):
+def test_run_killed_again_and_again_equals_an_unbroken_one(tmp_path, recipe, kills):
     for moment, n in kills:
         killed = start(recipe, tmp_path / "killed", moment, n)
         _, err = killed.communicate(timeout=300)
         assert killed.returncode == -9, (moment, err)
     killed = start(recipe, tmp_path / "killed")
-    assert killed.stdout.readline().split()[0] == "begun"
+    assert killed.stdout.readline().split()[0] == "started"
     assert killed.stdout.readline()
-    killed.kill()  # and once from outside, wherever it is
+    killed.kill()  # and once from outside, at any moment
     killed.communicate(timeout=300)
     for folder in ("killed", "unbroken"):
         out, err = (last := start(recipe, tmp_path / folder)).communicate(timeout=300)
         assert last.returncode == 0, err
         if folder == "unbroken":
-            assert out.startswith("begun 0")
-    found, wanted = bits(tmp_path / "killed"), bits(tmp_path / "unbroken")
-    for name, value in wanted.items():
-        assert found[name] == value, name
+            assert out.startswith("started 0")
+    killed, unbroken = bits(tmp_path / "killed"), bits(tmp_path / "unbroken")
+    for name, value in unbroken.items():
+        assert killed[name] == value, name
     best = ["best-dial", "best-loss"] if "dial" in recipe else ["best-loss"]
     assert sorted(p.name for p in (tmp_path / "killed").iterdir()) == [*best, "last", "metrics.jsonl"]
 
@@ -137,6 +137,7 @@ def stopped(tmp_path_factory) -> Path:
 
 
 def refused(run: Run, *words: str) -> None:
+    """Check that `run` cannot resume, with `words` in the message, and that its files do not change."""
     before = {p.name: p.read_bytes() for p in (run.out / "last").iterdir()}
     with pytest.raises(CheckpointError) as caught:
         run.resume()
@@ -145,41 +146,41 @@ def refused(run: Run, *words: str) -> None:
     assert {p.name: p.read_bytes() for p in (run.out / "last").iterdir()} == before
 
 
-def test_another_corpus_or_recipe_is_refused_by_name(stopped):
+def test_resume_names_what_differs_in_another_run(stopped):
     refused(Run(corpus("another"), SHAPE, RECIPE, stopped), "another corpus", "began with")
     refused(run_in(stopped, replace(RECIPE, lr=0.02, max_chars=10_000)), "another lr, max_chars")
     refused(run_in(stopped, TrainConfig()), "batch_chars", "eval_every_chars")
     refused(run_in(stopped, dropout=0.2), "another dropout")
 
 
-def test_what_a_run_began_from_is_part_of_it(stopped, tmp_path):
+def test_resume_needs_the_same_start(stopped, tmp_path):
     start = checkpoint.load(stopped / "last")
 
-    def begun(start) -> Run:
+    def run_from(start: checkpoint.Checkpoint | None) -> Run:
         return Run(corpus(), SHAPE, RECIPE, tmp_path / "run", "tiny", start=start)
 
     seen = []
-    list(begun(start).events(lambda: len(seen) >= 1 or seen.append(1)))
-    refused(begun(None), "another start")
-    again = begun(start)
+    list(run_from(start).events(lambda: len(seen) >= 1 or seen.append(1)))
+    refused(run_from(None), "another start")
+    again = run_from(start)
     again.resume()
     assert again.progress.step == 1
 
 
-def test_low_precision_resumes_exactly_and_is_part_of_the_run(tmp_path):
+def test_resume_is_exact_in_low_precision(tmp_path):
     recipe = replace(RECIPE, dtype="bfloat16", eval_every_chars=2_000)
-    list(run_in(tmp_path / "whole", recipe).events())
+    list(run_in(tmp_path / "unbroken", recipe).events())
     for stop in (2, 3, 99):  # steps and evaluations in each part
-        run, seen = run_in(tmp_path / "parts", recipe), []
+        run, seen = run_in(tmp_path / "resumed", recipe), []
         if stop > 2:
             run.resume()
         for event in run.events(lambda seen=seen, stop=stop: len(seen) >= stop):
             seen.append(event)
-    assert bits(tmp_path / "parts") == bits(tmp_path / "whole")
-    refused(run_in(tmp_path / "parts", replace(recipe, dtype="float32")), "another dtype")
+    assert bits(tmp_path / "resumed") == bits(tmp_path / "unbroken")
+    refused(run_in(tmp_path / "resumed", replace(recipe, dtype="float32")), "another dtype")
 
 
-def test_a_run_from_before_dtype_was_recorded_is_one_in_float32(stopped):
+def test_resume_of_a_run_without_dtype_uses_float32(stopped):
     path = stopped / "last" / "state.json"
     sound = path.read_text()
     state = json.loads(sound)
@@ -193,7 +194,7 @@ def test_a_run_from_before_dtype_was_recorded_is_one_in_float32(stopped):
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"run": 5, "progress": {}}', '{"run": {}, "progress": {"x": 1}}'])
-def test_a_damaged_state_is_refused(stopped, content):
+def test_resume_refuses_a_damaged_state(stopped, content):
     path = stopped / "last" / "state.json"
     sound = path.read_text()
     path.write_text(content)
@@ -202,7 +203,7 @@ def test_a_damaged_state_is_refused(stopped, content):
 
 
 @pytest.mark.parametrize("name", ["state.json", "optimizer.safetensors", "model.safetensors"])
-def test_an_incomplete_last_is_refused(stopped, name):
+def test_resume_refuses_an_incomplete_checkpoint(stopped, name):
     path = stopped / "last" / name
     sound = path.read_bytes()
     path.unlink()
@@ -215,8 +216,8 @@ def test_an_incomplete_last_is_refused(stopped, name):
     assert run.progress.step == 2
 
 
-def test_a_displaced_last_is_found_again(stopped):
-    """A crash between the two renames, where the file system cannot swap names, leaves `last` under another name."""
+def test_resume_finds_a_displaced_checkpoint(stopped):
+    """A crash between the two renames, when the file system cannot swap names, leaves `last` under another name."""
     (stopped / "last").rename(stopped / ".last.old")
     check_out(stopped, resume=True)
     run = run_in(stopped)
@@ -224,7 +225,7 @@ def test_a_displaced_last_is_found_again(stopped):
     assert run.progress.step == 2
 
 
-def test_metrics_after_the_checkpoint_are_cut(stopped):
+def test_resume_drops_metrics_after_the_checkpoint(stopped):
     path = stopped / "metrics.jsonl"
     sound = path.read_text()
     path.write_text(sound + '{"step": 3, "event": "train"}\nnull\n{"step": 4, "eve')
@@ -234,17 +235,17 @@ def test_metrics_after_the_checkpoint_are_cut(stopped):
     assert path.read_text() == sound
 
 
-def test_a_second_process_is_refused_while_the_first_trains(stopped, tmp_path):
+def test_second_process_is_refused_while_the_first_trains(stopped, tmp_path):
     first = start(STORY, tmp_path / "run")
-    assert first.stdout.readline().split()[0] == "begun"
-    assert first.stdout.readline()  # it is at work
+    assert first.stdout.readline().split()[0] == "started"
+    assert first.stdout.readline()  # it trains
     first.send_signal(signal.SIGSTOP)
     before = bits(tmp_path / "run")
     _, err = (second := start(STORY, tmp_path / "run")).communicate(timeout=300)
     assert second.returncode == 1
     assert f"Another gatsby is training into {tmp_path / 'run'}" in err
     assert bits(tmp_path / "run") == before
-    (saving := tmp_path / "run" / ".last.new").mkdir()  # as if it were saving: the second may not take it for a crash's
+    (saving := tmp_path / "run" / ".last.new").mkdir()  # as if it were saving: the second must not repair this
     for step in (lambda: check_out(tmp_path / "run", resume=True), run_in(tmp_path / "run").resume):
         with pytest.raises(OutputError, match="Another gatsby is training"):
             step()
@@ -252,6 +253,6 @@ def test_a_second_process_is_refused_while_the_first_trains(stopped, tmp_path):
     first.send_signal(signal.SIGCONT)
     _, err = first.communicate(timeout=300)
     assert first.returncode == 0, err
-    run = run_in(stopped)  # one that has stopped has let its folder go
+    run = run_in(stopped)  # a run that has stopped has unlocked its folder
     run.resume()
     assert len(list(run.events())) > 0

@@ -1,4 +1,4 @@
-"""mlx_lm: the four real architectures, tiny and random: prefix, seeds, freeing, and what cannot be loaded."""
+"""The mlx-lm writer on four real architectures, tiny and random: prefix cache, seeds, memory, and broken models."""
 
 from collections import deque
 from dataclasses import replace
@@ -7,10 +7,11 @@ import pytest
 import tiny
 
 from gatsby_mlx.errors import WriterError
+from gatsby_mlx.story.obsession import Obsession
 from gatsby_mlx.writers import mlx_lm, prompts
 from gatsby_mlx.writers.base import StoryJob
-from gatsby_mlx.writers.mlx_lm import MLXWriter, Prefix
-from gatsby_mlx.writers.prompted import PROBES
+from gatsby_mlx.writers.mlx_lm import MLXWriter, PrefixCache
+from gatsby_mlx.writers.prompted import STORY_PROBES
 from gatsby_mlx.writers.specs import ModelSpec
 
 FOUR = pytest.mark.parametrize("name", tiny.CONFIGS)
@@ -37,7 +38,7 @@ def drafts(writer, jobs=JOBS) -> dict:
 
 
 @FOUR
-def test_a_storys_draws_do_not_depend_on_its_neighbours(folders, name):
+def test_a_story_does_not_depend_on_the_others_in_its_batch(folders, name):
     with MLXWriter(spec(folders[name])) as writer:
         together = drafts(writer)
         assert set(together) == set(JOBS)
@@ -57,26 +58,63 @@ def test_a_storys_draws_do_not_depend_on_its_neighbours(folders, name):
 
 
 @FOUR
-def test_the_shared_prefix_gives_the_same_story_as_the_full_prompt(folders, name, monkeypatch):
+def test_the_prefix_cache_gives_the_same_stories_as_the_full_prompts(folders, name, monkeypatch):
     with MLXWriter(spec(folders[name])) as writer:
-        shared = Prefix.of(writer.model, [writer._tokens(prompts.story_prompt(p, 24)) for p in PROBES])
-        assert len(shared.tokens) > 300, "the instructions are computed once"
+        prefix = PrefixCache.compute(writer.model, [writer.encode(writer.story_prompt(job)) for job in STORY_PROBES])
+        assert len(prefix.tokens) > 300, "the instructions are computed once"
         with_prefix = drafts(writer)
-        monkeypatch.setattr(Prefix, "shared_by", lambda self, tokens: 0)
+        monkeypatch.setattr(PrefixCache, "n_shared", lambda self, tokens: 0)
         assert {j: d.text for j, d in drafts(writer).items()} == {j: d.text for j, d in with_prefix.items()}
 
 
-def test_the_batch_is_kept_full_and_jobs_put_in_later_are_written(folders):
+def test_jobs_that_are_added_while_writing_are_written(folders):
     with MLXWriter(spec(folders["granite"], batch=2)) as writer:
-        queue, told = deque(JOBS), []
+        queue, written = deque(JOBS), []
         for draft in writer.write(queue):
-            told.append(draft.job)
-            if len(told) == 4:
+            written.append(draft.job)
+            if len(written) == 4:
                 queue.append(replace(JOBS[0], seed=77))
-        assert len(told) == 5
+        assert len(written) == 5
 
 
-def test_leaving_frees_the_memory(folders):
+def test_the_batch_is_kept_full(folders, monkeypatch):
+    """With a batch of 2, a job starts as soon as one of two stories has ended, while the other is in progress."""
+    in_progress, seen = [], []
+    insert, completion = MLXWriter._insert, MLXWriter._completion
+
+    def on_insert(self, generator, prefix, prompt):
+        in_progress.append(prompt)
+        seen.append(len(in_progress))
+        return insert(self, generator, prefix, prompt)
+
+    def on_completion(self, *words):
+        in_progress.pop()
+        return completion(self, *words)
+
+    monkeypatch.setattr(MLXWriter, "_insert", on_insert)
+    monkeypatch.setattr(MLXWriter, "_completion", on_completion)
+    monkeypatch.setattr(MLXWriter, "story_prompt", lambda self, job: prompts.story_prompt(job, 6 * job.level))
+    with MLXWriter(spec(folders["granite"], batch=2)) as writer:
+        order = [draft.job for draft in writer.write(deque(JOBS))]
+    assert seen == [1, 2, 2, 2]
+    assert order == [JOBS[0], JOBS[2], JOBS[1], JOBS[3]]  # of 6, 30, 18 and 12 tokens
+
+
+def test_prompts_are_about_the_obsession(folders):
+    whale = Obsession("whale", "white whale")
+    with MLXWriter(spec(folders["granite"]), obsession=whale) as writer:
+        text = writer.tokenizer.decode(writer.encode(writer.story_prompt(JOBS[0])))
+        assert "a white whale far away" in text and "green" not in text
+        assert writer.about["prompts"] == prompts.digest(whale) != prompts.digest()
+        assert drafts(writer, JOBS[:1])
+
+
+def test_a_writer_outside_its_block_is_a_mistake(folders):
+    with pytest.raises(RuntimeError, match="with"):
+        list(MLXWriter(spec(folders["granite"])).write(deque(JOBS)))
+
+
+def test_leaving_the_block_frees_the_memory(folders):
     import gc
 
     import mlx.core as mx
@@ -90,28 +128,28 @@ def test_leaving_frees_the_memory(folders):
     assert writer.model is None
 
 
-def test_thinking_is_turned_off_where_a_template_thinks_by_default(tmp_path):
+def test_thinking_is_turned_off_in_templates_that_think_by_default(tmp_path):
     folder = tiny.save(tmp_path / "t", "granite", tiny.THINKING)
     with MLXWriter(spec(folder)) as writer:
-        text = writer.tokenizer.decode(writer._tokens(prompts.story_prompt(JOBS[0], 9)))
+        text = writer.tokenizer.decode(writer.encode(prompts.story_prompt(JOBS[0], 9)))
         assert text.endswith("<|assistant|>")
         assert "<think>" not in text
 
 
-def test_a_template_without_a_system_role_gets_both_as_one(tmp_path):
+def test_a_template_without_a_system_role_gets_one_message(tmp_path):
     folder = tiny.save(tmp_path / "t", "granite", tiny.NO_SYSTEM)
     with MLXWriter(spec(folder)) as writer:
-        text = writer.tokenizer.decode(writer._tokens(prompts.story_prompt(JOBS[0], 9)))
+        text = writer.tokenizer.decode(writer.encode(prompts.story_prompt(JOBS[0], 9)))
         assert "<|system|>" not in text
         assert prompts.SYSTEM in text
 
 
 @pytest.mark.parametrize(
-    ("template", "told"), [(tiny.BROKEN, "chat template fails.*torn"), (None, "has no chat template")]
+    ("template", "message"), [(tiny.BROKEN, "chat template fails.*torn"), (None, "has no chat template")]
 )
-def test_a_template_that_crashes_or_is_missing_is_one_line(tmp_path, template, told):
+def test_a_broken_or_missing_template_is_a_one_line_error(tmp_path, template, message):
     folder = tiny.save(tmp_path / "t", "granite", template)
-    with pytest.raises(WriterError, match=told) as caught, MLXWriter(spec(folder)):
+    with pytest.raises(WriterError, match=message) as caught, MLXWriter(spec(folder)):
         pass
     assert "\n" not in caught.value.line()
 
@@ -121,8 +159,8 @@ def break_config(folder):
 
 
 def break_weights(folder):
-    whole = (folder / "model.safetensors").read_bytes()
-    (folder / "model.safetensors").write_bytes(whole[: len(whole) // 2])
+    data = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(data[: len(data) // 2])
 
 
 def break_code(folder):
@@ -131,16 +169,16 @@ def break_code(folder):
     (folder / "evil.py").write_text("raise SystemExit('ran')")
 
 
-@pytest.mark.parametrize("harm", [break_config, break_weights, break_code, tiny.forge_index])
-def test_a_model_that_cannot_be_loaded_is_one_line_and_no_code_of_it_runs(tmp_path, harm):
+@pytest.mark.parametrize("damage", [break_config, break_weights, break_code, tiny.break_index])
+def test_a_broken_model_is_a_one_line_error_and_its_code_does_not_run(tmp_path, damage):
     folder = tiny.save(tmp_path / "t", "granite")
-    harm(folder)
+    damage(folder)
     with pytest.raises(WriterError, match=r"cannot load tiny|not a model") as caught, MLXWriter(spec(folder)):
         pass
     assert "\n" not in caught.value.line()
 
 
-def test_a_sampler_draws_from_the_nucleus_alone_and_from_its_seed_alone():
+def test_sampler_draws_from_top_p_and_depends_on_its_seed_only():
     import mlx.core as mx
 
     logprobs = mx.log(mx.array([[0.5, 0.3, 0.15, 0.05]]))
@@ -156,7 +194,7 @@ def test_a_sampler_draws_from_the_nucleus_alone_and_from_its_seed_alone():
     assert mlx_lm.sampler(0, 1.0, 1)(logprobs).item() == 0
 
 
-def test_a_batch_fits_the_memory_that_is_left(folders, monkeypatch):
+def test_the_batch_fits_into_the_free_memory(folders, monkeypatch):
     monkeypatch.setattr(mlx_lm, "free_bytes", lambda: 10**12)
     with MLXWriter(spec(folders["granite"], batch=None)) as writer:
         assert writer.batch == mlx_lm.MAX_BATCH

@@ -1,4 +1,4 @@
-"""reasoning: whatever way it leaks, the answer is what remains, and a text that never came out of it is known."""
+"""Reasoning is removed from an answer, and a text that ends inside it is recognized."""
 
 import pytest
 
@@ -21,11 +21,11 @@ from gatsby_mlx.writers.reasoning import split
         ("", "", 0, False),
     ],
 )
-def test_split(text, answer, reasoning, inside):
-    found = split(text, special=["<|end|>"])
-    assert (found.answer, found.reasoning, found.inside) == (answer, reasoning, inside)
+def test_split_separates_reasoning_from_the_answer(text, answer, reasoning, inside):
+    parts = split(text, special=["<|end|>"])
+    assert (parts.answer, parts.reasoning, parts.inside) == (answer, reasoning, inside)
 
 
-def test_a_tokenizers_own_pair_is_known():
+def test_split_knows_the_markers_of_a_tokenizer():
     assert split("<muse>hm</muse>A cat.", ("<muse>", "</muse>")).answer == "A cat."
     assert split("<muse>hm</muse>A cat.", (None, None)).answer != "A cat."

@@ -1,4 +1,4 @@
-"""server: an OpenAI-style server over HTTP, and every way in which one can be none."""
+"""A writer behind an OpenAI-style server over HTTP, and servers that fail in every way."""
 
 import json
 import threading
@@ -8,9 +8,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from gatsby_mlx.errors import WriterError
+from gatsby_mlx.story.obsession import Obsession
 from gatsby_mlx.writers.base import StoryJob, TopicJob
 from gatsby_mlx.writers.server import ServerWriter
-from gatsby_mlx.writers.specs import ServerSpec, named
+from gatsby_mlx.writers.specs import ServerSpec, parse_spec
 
 JOB = StoryJob("a cat", "Mia", 2, 2**40 + 7)
 
@@ -22,7 +23,7 @@ def chat(text, finish="stop"):
 
 @pytest.fixture
 def server():
-    """A server whose answers to POST are taken from `server.answers`: bytes, a status, or a function."""
+    """A server that answers POST requests from `server.answers`: bytes, a status, or a function."""
 
     class Handler(BaseHTTPRequestHandler):
         def log_message(self, *_):
@@ -35,25 +36,26 @@ def server():
             self.wfile.write(body)
 
         def do_GET(self):
-            self.send(200, json.dumps({"data": made.models}).encode())
+            self.send(200, json.dumps({"data": stub.models}).encode())
 
         def do_POST(self):
-            made.asked.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-            answer = made.answers.popleft() if len(made.answers) > 1 else made.answers[0]
+            stub.requests.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            answer = stub.answers.popleft() if len(stub.answers) > 1 else stub.answers[0]
             answer = answer() if callable(answer) else answer
             self.send(answer, b"no") if isinstance(answer, int) else self.send(200, answer)
 
-    made = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    made.daemon_threads = True
-    made.models, made.asked, made.answers = [{"id": "m/first"}], [], deque([chat("A cat sat.")])
-    threading.Thread(target=made.serve_forever, daemon=True).start()
-    yield made
-    made.shutdown()
-    made.server_close()
+    stub = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    stub.daemon_threads = True
+    stub.models, stub.requests, stub.answers = [{"id": "m/first"}], [], deque([chat("A cat sat.")])
+    threading.Thread(target=stub.serve_forever, daemon=True).start()
+    yield stub
+    stub.shutdown()
+    stub.server_close()
 
 
-def writer(server, model="", timeout_s=5.0) -> ServerWriter:
-    return ServerWriter(ServerSpec("s", f"http://127.0.0.1:{server.server_port}", model), timeout_s, pause_s=0.01)
+def writer(server, model="", timeout_s=5.0, **options) -> ServerWriter:
+    spec = ServerSpec("s", f"http://127.0.0.1:{server.server_port}", model)
+    return ServerWriter(spec, timeout_s, pause_s=0.01, **options)
 
 
 def write(server, **more):
@@ -62,23 +64,40 @@ def write(server, **more):
     return draft
 
 
-def test_a_story_is_asked_with_its_sampling_and_seed(server):
+def test_a_story_is_requested_with_sampling_and_seed(server):
     draft = write(server)
     assert (draft.text, draft.finish, draft.tokens_in, draft.tokens_out) == ("A cat sat.", "stop", 9, 4)
-    (asked,) = server.asked
-    assert (asked["model"], asked["seed"], asked["temperature"]) == ("m/first", (2**40 + 7) % 2**31, 0.8)
-    assert [m["role"] for m in asked["messages"]] == ["system", "user"]
-    assert asked["chat_template_kwargs"] == {"enable_thinking": False}
+    (request,) = server.requests
+    assert (request["model"], request["seed"], request["temperature"]) == ("m/first", (2**40 + 7) % 2**31, 0.8)
+    assert [m["role"] for m in request["messages"]] == ["system", "user"]
+    assert request["chat_template_kwargs"] == {"enable_thinking": False}
 
 
-def test_topics_are_asked_too(server):
+def test_topics_are_requested(server):
     server.answers[0] = chat("a cat\na dog")
     with writer(server) as ready:
         job = TopicJob("pets", 2, 1)
         assert list(ready.brainstorm(deque([job]))) == [(job, "a cat\na dog")]
 
 
-def test_reasoning_and_cut_stories_are_told(server):
+def test_prompts_are_about_the_obsession(server):
+    with writer(server, obsession=Obsession("whale", "white whale")) as ready:
+        list(ready.write(deque([JOB])))
+        list(ready.brainstorm(deque([TopicJob("pets", 2, 1)])))
+    story, topics = (request["messages"][1]["content"] for request in server.requests)
+    assert "a white whale far away" in story and "green" not in story
+    assert "no whales" in topics and "lights" not in topics
+    assert ready.about["prompts"] != writer(server).about["prompts"]
+
+
+def test_a_request_fails_after_three_tries(server):
+    server.answers = deque([503, 503, 503, chat("A cat sat.")])
+    with pytest.raises(WriterError, match="answers 503"):
+        write(server)
+    assert len(server.requests) == 3
+
+
+def test_drafts_report_reasoning_and_their_finish(server):
     server.answers[0] = chat("<think>hm</think>A cat.", "length")
     draft = write(server)
     assert (draft.text, draft.reasoning, draft.finish) == ("A cat.", 2, "length")
@@ -86,20 +105,14 @@ def test_reasoning_and_cut_stories_are_told(server):
     assert write(server).text == ""
 
 
-def test_a_server_that_stumbles_is_asked_again(server):
+def test_failed_requests_are_repeated(server):
     server.answers = deque([503, b"nonsense", chat("A cat sat.")])
     assert write(server).text == "A cat sat."
-    assert len(server.asked) == 3
-
-
-def test_a_server_that_knows_no_extras_is_asked_without_them(server):
-    server.answers = deque([400, chat("A cat sat.")])
-    assert write(server).text == "A cat sat."
-    assert "chat_template_kwargs" not in server.asked[1]
+    assert len(server.requests) == 3
 
 
 @pytest.mark.parametrize(
-    ("answer", "told"),
+    ("answer", "message"),
     [
         (b"<html>", "no JSON object"),
         (b"[]", "no JSON object"),
@@ -111,23 +124,23 @@ def test_a_server_that_knows_no_extras_is_asked_without_them(server):
         (422, "answers 422"),
     ],
 )
-def test_nonsense_is_one_line(server, answer, told):
+def test_a_bad_answer_is_a_one_line_error(server, answer, message):
     server.answers[0] = answer
-    with pytest.raises(WriterError, match=told) as caught:
+    with pytest.raises(WriterError, match=message) as caught:
         write(server)
     assert "\n" not in caught.value.line()
 
 
-def test_a_slow_server_is_one_line(server):
+def test_a_slow_server_is_a_one_line_error(server):
     gate = threading.Event()
-    server.handle_error = lambda *_: None  # it answers into a closed connection
+    server.handle_error = lambda *_: None  # it answers to a closed connection
     server.answers[0] = lambda: str(gate.wait(2)).encode()
     with pytest.raises(WriterError, match=r"did not answer|no answer"):
         write(server, timeout_s=0.1)
     gate.set()
 
 
-def test_a_server_that_is_down_or_lists_no_model_is_one_line(server):
+def test_a_server_that_is_down_or_lists_no_model_is_a_one_line_error(server):
     server.models = []
     with pytest.raises(WriterError, match="lists no model"):
         write(server)
@@ -136,6 +149,6 @@ def test_a_server_that_is_down_or_lists_no_model_is_one_line(server):
     assert "mlx_lm.server" in caught.value.line()
 
 
-def test_a_server_is_named_by_its_url_and_model():
-    spec = named("server:http://localhost:1234/v1#org/Some_Model")
+def test_a_server_spec_has_url_and_model():
+    spec = parse_spec("server:http://localhost:1234/v1#org/Some_Model")
     assert spec == ServerSpec("some-model", "http://localhost:1234", "org/Some_Model")

@@ -1,19 +1,19 @@
-// The page: the form, the keys, what is being told, and the honest states in between.
+// The page: the form, the keys, the stories in progress, and the states of the server.
 
 import { attach } from "./kiosk.js";
 import { listen, state } from "./stream.js";
-import { Lamp, Story, WORDS, element } from "./story.js";
+import { Lamp, Story, element, levelWord, obsession, setObsession } from "./story.js";
 
 const LEVELS = [1, 2, 3, 4, 5];
-const TURN_MS = 350; // the dial rests so long before the story goes on under its new level
+const TURN_MS = 350; // how long the dial must rest before the story continues at the new level
 const POLL_MS = { waking: 400, lost: 1500, kiosk: 3000, quiet: 10000 };
 const SPOKEN = 12; // sentences kept in the live region
 const SEED_MAX = 2 ** 32 - 1;
 const $ = (id) => document.getElementById(id);
 
 const bay = new Lamp($("bay"));
-let server = null; // what /api/state last said
-let told = null; // what is being told, or was told last
+let server = null; // the latest answer of /api/state
+let current = null; // the request in progress, or the last one
 let turning = 0;
 
 // ---- the form
@@ -24,7 +24,7 @@ function level() {
 
 function showDial() {
   const now = level();
-  $("green").setAttribute("aria-valuetext", `${now}, ${WORDS[now]}`);
+  $("green").setAttribute("aria-valuetext", `${now}, ${levelWord(now)}`);
   for (const lamp of $("lamps").children) {
     lamp.classList.toggle("lit", Number(lamp.dataset.level) <= now);
     lamp.classList.toggle("on", Number(lamp.dataset.level) === now);
@@ -78,10 +78,10 @@ function busy(on) {
   $("stop").hidden = !on;
 }
 
-// `fresh` asks for other draws than the last time, unless the visitor keeps the seed.
+// `fresh` takes a new seed, unless the visitor keeps the old one.
 function begin(levels, fresh) {
   const topic = $("topic").value.trim() || $("topic").placeholder;
-  if (told?.live || !server?.ready) return;
+  if (current?.live || !server?.ready) return;
   if (fresh && !$("keep").checked) newSeed();
   if (seed() === null) {
     status(`A seed is a whole number from 0 to ${SEED_MAX}.`);
@@ -91,31 +91,31 @@ function begin(levels, fresh) {
   $("stories").replaceChildren();
   $("said").replaceChildren();
   $("share").hidden = $("link").hidden = true;
-  document.body.classList.add("told");
+  document.body.classList.add("has-story");
   document.body.classList.toggle("fivefold", levels.length > 1);
   readOut(0);
-  told = { topic, levels, seed: seed(), temp: Number($("temp").value), stories: new Map(), live: true };
+  current = { topic, levels, seed: seed(), temp: Number($("temp").value), stories: new Map(), live: true };
   busy(true);
   $("stop").focus({ preventScroll: true });
   status("");
-  run({ topic, green: levels, seed: told.seed, temp: told.temp });
+  run({ topic, green: levels, seed: current.seed, temp: current.temp });
 }
 
 async function run(body) {
-  const mine = told;
+  const mine = current;
   mine.control = new AbortController();
   const { signal } = mine.control;
-  const went = (name, data) => !signal.aborted && heard(mine, name, data);
+  const onEvent = (name, data) => !signal.aborted && handle(mine, name, data);
   try {
-    await listen(body, signal, went);
-    if (!signal.aborted && mine.live) finish(mine, "The exhibit closed before the story came to its end.");
+    await listen(body, signal, onEvent);
+    if (!signal.aborted && mine.live) finish(mine, "The exhibit closed before the story reached its end.");
   } catch (error) {
     if (signal.aborted) return;
     refused(mine, error);
   }
 }
 
-function heard(mine, name, data) {
+function handle(mine, name, data) {
   if (name === "start") {
     mine.topic = data.topic;
     const typed = $("topic").value.trim();
@@ -136,7 +136,7 @@ function heard(mine, name, data) {
     }
     if (!mine.open.size) finish(mine);
   } else if (name === "closed") {
-    finish(mine, "The exhibit closed before the story came to its end.");
+    finish(mine, "The exhibit closed before the story reached its end.");
   }
 }
 
@@ -148,13 +148,13 @@ function ordinal(n) {
   return n === 1 ? "Next" : `${n}${["th", "st", "nd", "rd"][n % 100 > 10 && n % 100 < 14 ? 0 : n % 10] || "th"}`;
 }
 
-// The stories' cards; after the dial was turned, the one that is there goes on.
+// Makes a card for each story. After a turn of the dial, the existing card continues.
 function show(mine) {
   const now = mine.levels;
   mine.open = new Set(now);
-  if (mine.going) {
-    mine.going.turn(now[0]);
-    mine.stories = new Map([[now[0], mine.going]]);
+  if (mine.continued) {
+    mine.continued.turn(now[0]);
+    mine.stories = new Map([[now[0], mine.continued]]);
     return;
   }
   const several = now.length > 1;
@@ -176,27 +176,27 @@ function finish(mine, why = "") {
   for (const one of mine.open ?? []) mine.stories.get(one)?.end(why);
   const held = document.activeElement === $("stop");
   mine.live = false;
-  mine.going = null;
+  mine.continued = null;
   busy(false);
   readOut(0);
   $("share").hidden = !mine.stories.size;
   if (held) $(mine.stories.size ? "again" : "tell").focus({ preventScroll: true });
-  const counts = [...mine.stories].map(([one, story]) => `${story.mentions} at ${WORDS[one]}`);
+  const counts = [...mine.stories].map(([one, story]) => `${story.mentions} at ${levelWord(one)}`);
   const one = [...mine.stories.values()][0];
   if (why) status(mine.stories.size ? "" : why);
-  else if (counts.length > 1) status(`Mentions of the light: ${counts.join(", ")}.`);
-  else if (one) status(`The light came ${one.mentions === 1 ? "once" : `${one.mentions} times`}.`);
+  else if (counts.length > 1) status(`Mentions of the ${obsession.name}: ${counts.join(", ")}.`);
+  else if (one) status(`The ${obsession.name} came ${one.mentions === 1 ? "once" : `${one.mentions} times`}.`);
 }
 
 function stop() {
-  if (!told?.live) return;
-  told.control.abort();
-  finish(told, "Stopped here.");
+  if (!current?.live) return;
+  current.control.abort();
+  finish(current, "Stopped here.");
   status("Stopped.");
 }
 
 function refused(mine, error) {
-  const because = error.cure ? `${error.message}. ${error.cure}.` : `${error.message}.`;
+  const because = error.hint ? `${error.message}. ${error.hint}.` : `${error.message}.`;
   finish(mine, mine.stories.size ? because : "");
   if (error.status === 422 && !mine.stories.size) {
     note(because, true);
@@ -205,28 +205,28 @@ function refused(mine, error) {
   else lost();
 }
 
-// The dial was turned while a story is told: what is written stays, and goes on under the new level.
+// The dial was turned during a story: the text stays, and the story continues at the new level.
 function turned() {
   showDial();
   clearTimeout(turning);
-  if (!told?.live || told.levels.length > 1 || told.levels[0] === level()) return;
+  if (!current?.live || current.levels.length > 1 || current.levels[0] === level()) return;
   turning = setTimeout(() => {
-    if (!told?.live || told.levels[0] === level()) return;
-    const story = [...told.stories.values()][0];
-    told.control.abort();
-    told.levels = [level()];
-    told.going = story?.text ? story : null;
+    if (!current?.live || current.levels[0] === level()) return;
+    const story = [...current.stories.values()][0];
+    current.control.abort();
+    current.levels = [level()];
+    current.continued = story?.text ? story : null;
     if (story && !story.text) $("stories").replaceChildren();
-    if (!story?.text) told.stories = new Map();
-    run({ topic: told.topic, green: told.levels, seed: told.seed, temp: told.temp, story: story?.text ?? "" });
+    if (!story?.text) current.stories = new Map();
+    run({ topic: current.topic, green: current.levels, seed: current.seed, temp: current.temp, story: story?.text ?? "" });
   }, TURN_MS);
 }
 
-// ---- the link: its fragment fills the form, and never runs it
+// ---- the link: its fragment fills in the form, but does not start a story
 
 function fragment() {
-  const parts = new URLSearchParams({ topic: told.topic, green: level(), seed: told.seed, temp: told.temp });
-  if (told.levels.length > 1) parts.set("all", "1");
+  const parts = new URLSearchParams({ topic: current.topic, green: level(), seed: current.seed, temp: current.temp });
+  if (current.levels.length > 1) parts.set("all", "1");
   return `${location.origin}/#${parts}`;
 }
 
@@ -234,7 +234,7 @@ async function copy() {
   $("link").value = fragment();
   try {
     await navigator.clipboard.writeText($("link").value);
-    status("The link is copied. It fills in the form, and waits for Enter.");
+    status("The link is copied. It fills in the form and waits for Enter.");
   } catch {
     $("link").hidden = false;
     $("link").select();
@@ -276,19 +276,33 @@ async function look() {
     look.life = now.life;
     server = now;
     document.body.classList.toggle("kiosk", now.kiosk);
+    showObsession(now);
     if (!before) arrive(now);
     $("tell").disabled = $("five").disabled = !now.ready;
     about(now);
     if (now.failed) status("The model has stopped. Start it again with: gatsby serve");
     else if (!now.ready) status("The model is waking.");
-    else if (returned && !told?.live) status("The light is back.");
+    else if (returned && !current?.live) status("The light is back.");
     else if ($("status").textContent === "The model is waking.") status("");
     wait = now.ready ? (now.kiosk ? POLL_MS.kiosk : POLL_MS.quiet) : POLL_MS.waking;
   } catch {
-    if (!told?.live) lost();
+    if (!current?.live) lost();
     wait = POLL_MS.lost;
   }
   setTimeout(look, wait);
+}
+
+// The page is written for the green light; the words of another obsession come from the server.
+function showObsession({ obsession: { phrase, title }, levels }) {
+  const words = Object.values(levels);
+  const changed = phrase !== $("phrase").textContent;
+  setObsession({ phrase, levels: words });
+  if (changed) {
+    document.title = $("title").textContent = title;
+    $("phrase").textContent = phrase;
+  }
+  for (const lamp of $("lamps").children) lamp.textContent = levelWord(Number(lamp.dataset.level));
+  showDial();
 }
 
 function arrive(now) {
@@ -304,16 +318,16 @@ function about({ model, version }) {
   const text =
     `The model, ${name}, has ${size} parameters in ${layers} layers of ${width}, and sees ${context.toLocaleString("en")} ` +
     `characters at a time. It writes letter by letter, on this machine. gatsby-mlx ${version}.`;
-  $("about").textContent = replaced ? `${text} A newer one lies on the disk: start the exhibit again to meet it.` : text;
+  $("about").textContent = replaced ? `${text} A newer one is on the disk: restart the exhibit to use it.` : text;
 }
 
-// Begin anew, as if nobody had been here.
+// Reset the page, as if nobody had been here.
 function reset() {
-  if (told?.live) told.control.abort();
+  if (current?.live) current.control.abort();
   clearTimeout(turning);
-  told = null;
+  current = null;
   busy(false);
-  document.body.classList.remove("fivefold", "told");
+  document.body.classList.remove("fivefold", "has-story");
   $("ask").reset();
   newSeed();
   setDial(3);
@@ -332,11 +346,11 @@ function reset() {
 
 $("ask").addEventListener("submit", (event) => {
   event.preventDefault();
-  begin([level()], Boolean(told));
+  begin([level()], Boolean(current));
 });
-$("five").addEventListener("click", () => begin(LEVELS, Boolean(told)));
+$("five").addEventListener("click", () => begin(LEVELS, Boolean(current)));
 $("stop").addEventListener("click", stop);
-$("again").addEventListener("click", () => begin(told.levels.length > 1 ? LEVELS : [level()], true));
+$("again").addEventListener("click", () => begin(current.levels.length > 1 ? LEVELS : [level()], true));
 $("copy").addEventListener("click", copy);
 $("green").addEventListener("input", turned);
 $("temp").addEventListener("input", showTemp);
@@ -354,14 +368,14 @@ $("chips").addEventListener("click", (event) => {
 });
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing) return;
-  if (event.key === "Enter" && event.repeat) return event.preventDefault(); // a key held down tells once
+  if (event.key === "Enter" && event.repeat) return event.preventDefault(); // a key that is held down tells one story
   const { tagName, type } = event.target;
   const writing = tagName === "INPUT" && type === "text";
   if (event.key === "Escape") stop();
   else if (/^[1-5]$/.test(event.key) && !writing) setDial(Number(event.key));
   else if (event.key === "Enter" && !writing && !["BUTTON", "A", "SUMMARY"].includes(tagName)) {
     event.preventDefault();
-    begin(told && told.levels.length > 1 ? LEVELS : [level()], Boolean(told));
+    begin(current && current.levels.length > 1 ? LEVELS : [level()], Boolean(current));
   }
 });
 addEventListener("hashchange", fill);

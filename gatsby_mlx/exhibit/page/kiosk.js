@@ -1,17 +1,17 @@
-// A stand that nobody looks after: it begins anew when it is left alone, and tells stories to the empty room.
+// An unattended kiosk: the page resets when nobody touches it, and tells stories to the empty room.
 
 import { listen } from "./stream.js";
-import { element } from "./story.js";
+import { element, mention } from "./story.js";
 
 const REST_MS = 9000; // between two stories
-const CLOSE = "560 0 900 420"; // the light in the middle, whatever the shape of the screen
-const LINES = 200; // characters that stay on the screen
+const CLOSE_UP = "560 0 900 420"; // keeps the light in the middle on a screen of any shape
+const N_SHOWN = 200; // characters that stay on the screen
 
 export function attach({ idle, topics, reset, lit }) {
   const stage = document.getElementById("attract");
   const tale = document.getElementById("tale");
   const scene = document.querySelector(".scene");
-  const whole = scene.getAttribute("viewBox");
+  const fullView = scene.getAttribute("viewBox");
   let timer = 0;
   let control = null;
 
@@ -26,7 +26,7 @@ export function attach({ idle, topics, reset, lit }) {
     control = new AbortController();
     const { signal } = control;
     stage.hidden = false;
-    scene.setAttribute("viewBox", CLOSE);
+    scene.setAttribute("viewBox", CLOSE_UP);
     document.body.classList.add("attracting");
     document.getElementById("begin").focus({ preventScroll: true });
     for (let turn = 0; !signal.aborted; turn += 1) {
@@ -34,7 +34,7 @@ export function attach({ idle, topics, reset, lit }) {
       try {
         await show(topic, 1 + (turn % 5), signal);
       } catch {
-        // busy or gone: the page itself finds out, and begins anew when the server is back
+        // busy or down: the page itself notices, and reloads when the server is back
       }
       await rest(REST_MS, signal);
     }
@@ -50,7 +50,7 @@ export function attach({ idle, topics, reset, lit }) {
       if (light) lit(light[light.length - 1][1]);
       if (!more) return;
       text += more;
-      const from = text.length > LINES ? text.indexOf(" ", text.length - LINES) + 1 : 0;
+      const from = text.length > N_SHOWN ? text.indexOf(" ", text.length - N_SHOWN) + 1 : 0;
       shown.replaceChildren(from ? "\u2026 " : "", ...glow(text.slice(from)));
     });
     lit(0);
@@ -62,7 +62,7 @@ export function attach({ idle, topics, reset, lit }) {
     if (stage.hidden) return;
     control.abort();
     stage.hidden = true;
-    scene.setAttribute("viewBox", whole);
+    scene.setAttribute("viewBox", fullView);
     tale.replaceChildren();
     document.body.classList.remove("attracting");
     reset();
@@ -78,5 +78,5 @@ export function attach({ idle, topics, reset, lit }) {
 }
 
 function glow(text) {
-  return text.split(/(green\s+light)/i).map((part, i) => (i % 2 ? element("mark", { textContent: part }) : part));
+  return text.split(new RegExp(`(${mention("u").source})`, "iu")).map((part, i) => (i % 2 ? element("mark", { textContent: part }) : part));
 }

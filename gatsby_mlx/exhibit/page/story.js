@@ -1,12 +1,39 @@
-// One story on the page: its text with the mentions aglow, its lamp, its count, and what can be asked of it.
+// One story on the page: its text with glowing mentions, its lamp, its count, and the buttons that analyze it.
 
 import { ask } from "./stream.js";
 
-const MENTION = /green\s+light/i;
-const PARTIAL = /(?:g(?:r(?:e(?:e(?:n(?:\s+(?:l(?:i(?:g(?:h)?)?)?)?)?)?)?)?)?)$/i; // of a mention, at the end of a text
+// What the model cannot stop reaching for. `name` is what the page calls it in a sentence. The server says what it is.
+export const obsession = { name: "light", levels: ["faint", "soft", "strong", "heavy", "total"], words: ["green", "light"] };
+
+export function setObsession({ phrase, levels }) {
+  const words = phrase.split(" ");
+  if (words.join(" ") !== obsession.words.join(" ")) obsession.name = phrase;
+  Object.assign(obsession, { words, levels });
+}
+
+// Returns the pattern of a mention: any case, any white space between the words.
+export function mention(flags) {
+  return new RegExp(obsession.words.map(escaped).join("\\s+"), flags);
+}
+
+// Returns where a mention begins that the end of `text` may complete, or the length of `text`.
+function beginOfMention(text) {
+  const [first, ...rest] = obsession.words.map((word) => [...word].map(escaped));
+  const units = [...first, ...rest.flatMap((word) => ["\\s+", ...word])];
+  const partial = units.reduceRight((inner, unit) => `${unit}(?:${inner})?`, "");
+  return new RegExp(`(?:${partial})$`, "iu").exec(text)?.index ?? text.length;
+}
+
+function escaped(text) {
+  return text.replace(/[^a-z0-9]/giu, (c) => `\\u{${c.codePointAt(0).toString(16)}}`);
+}
+
+export function levelWord(level) {
+  return obsession.levels[level - 1];
+}
+
 const SENTENCE = /[^.!?]*[.!?]+["')]*(?=\s)\s*|[^\n]*\n\n/y;
-const PULLED = 4; // words named in the summary
-export const WORDS = ["", "faint", "soft", "strong", "heavy", "total"];
+const N_NAMED = 4; // words named in the summary
 
 export function element(tag, properties = {}, ...children) {
   const made = Object.assign(document.createElement(tag), properties);
@@ -14,12 +41,12 @@ export function element(tag, properties = {}, ...children) {
   return made;
 }
 
-// A lamp rises fast and falls slowly, so that it never flickers; with reduced motion it changes once a second.
+// A lamp rises fast and falls slowly, so it does not flicker. With reduced motion it changes once a second.
 export class Lamp {
   static still = matchMedia("(prefers-reduced-motion: reduce)");
 
-  constructor(...where) {
-    this.where = where;
+  constructor(...elements) {
+    this.elements = elements;
     this.wanted = this.shown = this.then = 0;
   }
 
@@ -42,13 +69,13 @@ export class Lamp {
       if (Math.abs(this.wanted - this.shown) > 0.004) this.frame = requestAnimationFrame((t) => this.step(t));
       else [this.shown, this.then] = [this.wanted, 0];
     }
-    for (const place of this.where) place.style.setProperty("--p", this.shown.toFixed(3));
+    for (const target of this.elements) target.style.setProperty("--p", this.shown.toFixed(3));
   }
 }
 
 export class Story {
-  // `say` announces a whole sentence; `lit` is told each reading of the light.
-  constructor(place, level, topic, { say = () => {}, lit = () => {}, sources = true } = {}) {
+  // `say` announces a complete sentence; `lit` receives each reading of the light.
+  constructor(parent, level, topic, { say = () => {}, lit = () => {}, sources = true } = {}) {
     Object.assign(this, { level, topic, say, lit, text: "", marked: 0, spoken: 0, mentions: 0 });
     const lamp = element("span", { className: "lamp" });
     lamp.setAttribute("aria-hidden", "true");
@@ -61,27 +88,27 @@ export class Story {
     this.sources = sources;
     this.name(level);
     this.showCount();
-    place.append(this.card);
+    parent.append(this.card);
   }
 
   name(level) {
     this.level = level;
-    this.heading.textContent = `Level ${level}, ${WORDS[level]}`;
+    this.heading.textContent = `Level ${level}, ${levelWord(level)}`;
   }
 
   showCount() {
-    this.count.textContent = `${this.mentions} ${this.mentions === 1 ? "mention" : "mentions"} of the light`;
+    this.count.textContent = `${this.mentions} ${this.mentions === 1 ? "mention" : "mentions"} of the ${obsession.name}`;
   }
 
-  // The dial was turned: what follows was told under another level. A mention that has begun stays in one piece.
+  // The dial was turned: the rest is told at another level. A mention that has begun stays in one piece.
   turn(level) {
     const open = this.text.slice(this.marked);
-    const begun = PARTIAL.exec(open)?.index ?? open.length;
+    const begun = beginOfMention(open);
     this.tail = this.tail.splitText(begun);
     this.marked += begun;
-    const sign = element("span", { className: "turn", textContent: `${level} ${WORDS[level]}` });
+    const sign = element("span", { className: "turn", textContent: `${level} ${levelWord(level)}` });
     sign.setAttribute("role", "note");
-    sign.setAttribute("aria-label", `From here on at level ${level}, ${WORDS[level]}.`);
+    sign.setAttribute("aria-label", `From here on at level ${level}, ${levelWord(level)}.`);
     this.tail.before(sign);
     this.name(level);
   }
@@ -89,9 +116,9 @@ export class Story {
   append(more) {
     this.text += more;
     let open = this.text.slice(this.marked);
-    for (let found; (found = MENTION.exec(open)); ) {
-      const end = found.index + found[0].length;
-      this.tail.before(open.slice(0, found.index), element("mark", { textContent: found[0] }));
+    for (let match; (match = mention("iu").exec(open)); ) {
+      const end = match.index + match[0].length;
+      this.tail.before(open.slice(0, match.index), element("mark", { textContent: match[0] }));
       this.marked += end;
       open = open.slice(end);
       this.mentions += 1;
@@ -101,12 +128,12 @@ export class Story {
     this.speak(false);
   }
 
-  // Announce the sentences that are whole.
+  // Announce the sentences that are complete, and with `rest` also what is left at the end.
   speak(rest) {
     SENTENCE.lastIndex = this.spoken;
-    for (let found; (found = SENTENCE.exec(this.text)); SENTENCE.lastIndex = this.spoken) {
+    for (let match; (match = SENTENCE.exec(this.text)); SENTENCE.lastIndex = this.spoken) {
       this.spoken = SENTENCE.lastIndex;
-      if (found[0].trim()) this.say(found[0].trim());
+      if (match[0].trim()) this.say(match[0].trim());
     }
     const left = this.text.slice(this.spoken).trim();
     if (rest && left) this.say(left);
@@ -119,7 +146,7 @@ export class Story {
     this.lit(p);
   }
 
-  // `why` says, in a sentence, why the story did not come to its own end.
+  // `why` is a sentence that says why the story did not reach its end.
   end(why = "") {
     this.speak(true);
     this.body.classList.remove("live");
@@ -130,9 +157,9 @@ export class Story {
   }
 
   offer() {
-    this.panel = element("div", { className: "found", hidden: true });
+    this.panel = element("div", { className: "panel", hidden: true });
     this.panel.setAttribute("aria-live", "polite");
-    const pull = element("button", { type: "button", textContent: "Where the light pulls" });
+    const pull = element("button", { type: "button", textContent: `Where the ${obsession.name} pulls` });
     const source = element("button", { type: "button", textContent: "Who taught it that" });
     const open = async (pressed, other, show) => {
       const on = pressed.getAttribute("aria-pressed") !== "true";
@@ -142,13 +169,13 @@ export class Story {
       this.panel.hidden = !on;
       if (!on) return;
       this.panel.replaceChildren(element("p", { textContent: "Reading it once more \u2026" }));
-      let found;
+      let shown;
       try {
-        found = await show();
+        shown = await show();
       } catch (error) {
-        found = [element("p", { textContent: `${error.message}. ${error.cure || ""}` })];
+        shown = [element("p", { textContent: `${error.message}. ${error.hint || ""}` })];
       }
-      if (pressed.getAttribute("aria-pressed") === "true") this.panel.replaceChildren(...found);
+      if (pressed.getAttribute("aria-pressed") === "true") this.panel.replaceChildren(...shown);
     };
     for (const button of [pull, source]) button.setAttribute("aria-pressed", "false");
     pull.addEventListener("click", () => open(pull, source, () => this.showPull()));
@@ -156,15 +183,15 @@ export class Story {
     this.card.append(element("div", { className: "ask-more" }, pull, ...(this.sources ? [source] : [])), this.panel);
   }
 
-  // Take heat and underlining off again.
+  // Remove the colors and the underlining.
   plain() {
     this.body.classList.remove("heat");
-    if (this.kept) this.body.replaceChildren(...this.kept);
-    this.kept = null;
+    if (this.original) this.body.replaceChildren(...this.original);
+    this.original = null;
   }
 
-  swap(...nodes) {
-    this.kept ??= [...this.body.childNodes];
+  replaceBody(...nodes) {
+    this.original ??= [...this.body.childNodes];
     this.body.replaceChildren(...nodes);
   }
 
@@ -178,60 +205,61 @@ export class Story {
       spans.push(element("span", { className: kind, textContent: this.text.slice(i, end) }));
       i = end;
     }
-    this.swap(...spans);
+    this.replaceBody(...spans);
     this.body.classList.add("heat");
     const swatches = ["down4", "down3", "down2", "down1", "up1", "up2", "up3", "up4"];
-    const legend = element("p", { className: "legend" }, element("span", { textContent: "likelier under 1" }));
-    legend.append(...swatches.map((c) => element("i", { className: c })), element("span", { textContent: "likelier under 5" }));
+    const legend = element("p", { className: "legend" }, element("span", { textContent: "likelier at 1" }));
+    legend.append(...swatches.map((c) => element("i", { className: c })), element("span", { textContent: "likelier at 5" }));
     const words = byWord(this.text, pull);
     const named = (list) => list.map(({ word, sum }) => `\u201c${word}\u201d ${times(Math.abs(sum))}`).join(", ");
-    const up = words.filter((w) => w.sum > 0.7).sort((a, b) => b.sum - a.sum).slice(0, PULLED);
-    const down = words.filter((w) => w.sum < -0.7).sort((a, b) => a.sum - b.sum).slice(0, PULLED);
+    const up = words.filter((w) => w.sum > 0.7).sort((a, b) => b.sum - a.sum).slice(0, N_NAMED);
+    const down = words.filter((w) => w.sum < -0.7).sort((a, b) => a.sum - b.sum).slice(0, N_NAMED);
     const total = pull.reduce((a, b) => a + b, 0);
-    const side = total > 0 ? "5, total" : "1, faint";
+    const side = total > 0 ? `5, ${levelWord(5)}` : `1, ${levelWord(1)}`;
     return [
       legend,
-      element("p", { textContent: `As a whole it is ${times(Math.abs(total))} likelier under ${side}.` }),
-      element("p", { textContent: up.length ? `Pulled most: ${named(up)}.` : "No word of it is pulled toward the light." }),
+      element("p", { textContent: `Overall, it is ${times(Math.abs(total))} likelier at level ${side}.` }),
+      element("p", { textContent: up.length ? `Pulled most: ${named(up)}.` : `None of its words is pulled toward the ${obsession.name}.` }),
       ...(down.length ? [element("p", { textContent: `Pushed away most: ${named(down)}.` })] : []),
     ];
   }
 
   async showSource() {
-    const { passage, nearest, corpus } = (this.found ??= await ask("/api/source", { story: this.text }));
+    const { passage, nearest, corpus } = (this.sourced ??= await ask("/api/source", { story: this.text }));
     const from = (d) => `\u201c${d.topic}\u201d, level ${d.level}${d.writer ? `, by the ${d.writer} writer` : ""}`;
     const shown = [];
     if (passage) {
       const { text, begins } = passage;
       const [before, after] = [this.text.slice(0, begins), this.text.slice(begins + text.length)];
-      this.swap(before, element("span", { className: "copied", textContent: text }), after);
+      this.replaceBody(before, element("span", { className: "copied", textContent: text }), after);
       shown.push(
         element("h3", { textContent: `The longest passage it knows by heart: ${text.length} characters` }),
         element("blockquote", { textContent: text.trim() }),
-        element("p", { textContent: `It stands in ${from(passage)}.` }),
+        element("p", { textContent: `It is from ${from(passage)}.` }),
       );
     }
-    if (nearest.length) shown.push(element("h3", { textContent: "The nearest stories it could have read" }));
+    if (nearest.length) shown.push(element("h3", { textContent: "The most similar stories it could have read" }));
     for (const near of nearest) {
-      const summary = element("summary", { textContent: `${from(near)}: ${Math.round(100 * near.likeness)}% alike in its words` });
+      const summary = element("summary", { textContent: `${from(near)}: ${Math.round(100 * near.likeness)}% similar in its words` });
       shown.push(element("details", {}, summary, element("p", { textContent: near.story })));
     }
-    const known = { true: "the corpus that this model was trained on", false: "not the corpus that this model was trained on, so this is a comparison" };
-    const said = known[corpus.trained_on] ?? "and whether this model was trained on them is not known";
-    shown.push(element("p", { textContent: `Among ${corpus.stories.toLocaleString("en")} stories: ${said}.` }));
+    const sentences = { true: "This model was trained on them.", false: "This model was trained on other stories, so this is only a comparison." };
+    const trained = sentences[corpus.trained_on] ?? "It is not known whether this model was trained on them.";
+    shown.push(element("p", { textContent: `These are from a corpus of ${corpus.stories.toLocaleString("en")} stories. ${trained}` }));
     return shown;
   }
 }
 
+// Returns the class of a color for a pull in nats, "" for next to none.
 function bin(x) {
   const size = Math.abs(x);
   const step = size < 0.1 ? 0 : size < 0.4 ? 1 : size < 1 ? 2 : size < 2 ? 3 : 4;
   return step ? `${x > 0 ? "up" : "down"}${step}` : "";
 }
 
-// Sums over words; a mention of the light counts as one word.
+// Sums over words; a mention counts as one word.
 function byWord(text, pull) {
-  return [...text.matchAll(/green\s+light|[A-Za-z']+/gi)].map((m) => ({
+  return [...text.matchAll(new RegExp(`${mention("u").source}|[A-Za-z']+`, "giu"))].map((m) => ({
     word: m[0],
     sum: pull.slice(m.index, m.index + m[0].length).reduce((a, b) => a + b, 0),
   }));

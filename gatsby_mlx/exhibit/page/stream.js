@@ -1,28 +1,27 @@
-// The way to the server: JSON in, JSON or server-sent events out. Nothing here touches the page.
+// Talks to the server: JSON in, JSON or server-sent events out. Nothing here touches the page.
 
-export class Refusal extends Error {
-  constructor(status, message, cure, retryAfter) {
+export class ServerError extends Error {
+  constructor(status, message, hint) {
     super(message);
-    Object.assign(this, { status, cure, retryAfter });
+    Object.assign(this, { status, hint });
   }
 }
 
 async function send(path, body, signal) {
-  const answer = await fetch(path, {
+  const response = await fetch(path, {
     method: "POST",
     headers: { "content-type": "application/json" },
     body: JSON.stringify(body),
     signal,
   });
-  if (answer.ok) return answer;
+  if (response.ok) return response;
   let error = {};
   try {
-    error = (await answer.json()).error;
+    error = (await response.json()).error;
   } catch {
-    // not ours: a proxy's page, or nothing at all
+    // not from this server: a proxy's page, or an empty body
   }
-  const after = Number(answer.headers.get("retry-after")) || 0;
-  throw new Refusal(answer.status, error.message || `The server answered ${answer.status}`, error.cure || "", after);
+  throw new ServerError(response.status, error.message || `The server answered ${response.status}`, error.cure || "");
 }
 
 export async function ask(path, body, signal) {
@@ -30,9 +29,9 @@ export async function ask(path, body, signal) {
 }
 
 export async function state() {
-  const answer = await fetch("/api/state", { signal: AbortSignal.timeout(4000) });
-  if (!answer.ok) throw new Error(String(answer.status));
-  return answer.json();
+  const response = await fetch("/api/state", { signal: AbortSignal.timeout(4000) });
+  if (!response.ok) throw new Error(String(response.status));
+  return response.json();
 }
 
 // Calls onEvent(name, data) for every event; resolves when the stream ends.

@@ -1,0 +1,746 @@
+"""The public API, for scripts and notebooks. The command line and the exhibit choose models and plan runs through it.
+
+>>> import gatsby_mlx as gatsby
+>>> model = gatsby.load()
+>>> story = model.tell("a lost kitten", level=4, seed=7)
+>>> story.topic, story.level, story.ended, story.mentions > 0
+('a lost kitten', 4, True, True)
+
+Write a corpus, train on it, and measure what the dial does to the new model's stories:
+
+    corpus = gatsby.write("stories", n=2000, writer="house", seed=1925)
+    run = gatsby.train(corpus, preset="pocket", out="runs/pocket")
+    gatsby.dial(run.best).plot("dial.svg")
+
+Nothing here prints. Long work yields events or takes a callback. Errors are those of `gatsby_mlx.errors`.
+"""
+
+import json
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import cached_property, partial
+from html import escape
+from pathlib import Path
+from secrets import randbelow
+from shlex import quote
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
+
+from gatsby_mlx import config, files, shipped
+from gatsby_mlx.corpus import manifest
+from gatsby_mlx.corpus.blend import Blend, parse
+from gatsby_mlx.corpus.levels import corpus_dials
+from gatsby_mlx.corpus.load import Corpus, locate
+from gatsby_mlx.corpus.load import load as load_corpus
+from gatsby_mlx.corpus.plan import WriteConfig
+from gatsby_mlx.corpus.write import Event, WriteRun
+from gatsby_mlx.device.interrupts import interrupts
+from gatsby_mlx.device.ranks import Ranks
+from gatsby_mlx.errors import CheckpointError, CorpusError, GatsbyError, TopicError, UsageError, WriterError
+from gatsby_mlx.evaluation.dial import Dial, measure
+from gatsby_mlx.evaluation.figures import dial_plot
+from gatsby_mlx.evaluation.html import mark
+from gatsby_mlx.evaluation.stories import StoryPlan, StorySet, source_of, tell
+from gatsby_mlx.hub import remote
+from gatsby_mlx.story.obsession import GREEN_LIGHT, LEVELS, Obsession
+from gatsby_mlx.story.prime import build, check_level, fold_topic
+from gatsby_mlx.story.sampling import TEMP, Job, Sampling, Story
+from gatsby_mlx.training.record import Step, Validation, check_out, read_metrics
+from gatsby_mlx.writers.base import Writer
+from gatsby_mlx.writers.specs import ModelSpec, ServerSpec, Spec
+
+if TYPE_CHECKING:  # these import MLX or the house's lexicon, which not every call needs
+    from gatsby_mlx.evaluation.quality import Reader
+    from gatsby_mlx.evaluation.report import Evaluation
+    from gatsby_mlx.house import World
+    from gatsby_mlx.model.checkpoint import Checkpoint
+    from gatsby_mlx.training.loop import Run
+
+RUNS, MODELS, DEMO_RUN = Path("runs"), Path("models"), Path("demo/run")
+STORIES = 1000  # of a corpus, where no number is given
+DIAL_TOPICS, REPORT_TOPICS = 24, 120
+SEED_END = 2**32  # every random generator in use takes a seed from 0 to this, less 1
+MAKE_ONE = "Make one with: gatsby demo, or name one with --model DIR"
+
+Progress = Callable[[int, int], None]  # finished stories, all stories
+
+
+# Models
+
+
+def find_model(which: "str | Path | None" = None) -> Path:
+    """Return the folder of the model that `which` names; None is the one that ships.
+
+    A name is, in this order: a folder (a checkpoint or a run), a shipped checkpoint ("small"), a folder in models/, a
+    repository of the hub (OWNER/NAME or OWNER/NAME@REVISION) in its cache. Nothing is downloaded. Raises
+    CheckpointError for a repository that is not on this machine, with the command that pulls it.
+
+    >>> find_model().name
+    'small'
+    """
+    if which is None:
+        if (shipped_folder := shipped.checkpoint()) is None:
+            raise CheckpointError("No checkpoint ships with this installation", MAKE_ONE)
+        return shipped_folder
+    name, path = str(which), Path(which).expanduser()
+    if path.exists() or path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
+        return path  # `checkpoint.load` has the message for a path that is not there
+    for folder in (shipped.folder("checkpoints") / path, MODELS / path):
+        if (folder / "config.json").is_file():
+            return folder
+    if "/" not in name or path.parent.is_dir():
+        return path
+    repo = remote.parse(name)
+    pulled = MODELS / repo.name
+    if repo.revision is None and (pulled / "config.json").is_file() and _repository(pulled) == str(repo):
+        return pulled
+    if cached := remote.cached(repo):
+        return cached
+    raise CheckpointError(f"{name} is neither a folder nor in the hub's cache", f"Get it with: gatsby pull {name}")
+
+
+def _repository(folder: Path) -> str | None:
+    """Return the repository that `folder` was pulled from, or None."""
+    from gatsby_mlx.hub.pull import source
+
+    return source(folder).get("repository")
+
+
+def newest_run() -> Path | None:
+    """Return the run folder that was trained last, in runs/ or the demo's, or None."""
+    folders = [folder for folder in [*RUNS.glob("*"), DEMO_RUN] if not folder.name.startswith(".")]
+    names = ("best-dial", "best-loss", "last")
+    configs = [c for folder in folders for name in names if (c := folder / name / "config.json").is_file()]
+    return max(configs, key=lambda path: (path.stat().st_mtime_ns, path)).parent.parent if configs else None
+
+
+def load(which: "str | Path | None" = None) -> "Model":
+    """Load the model that `which` names: a folder, a run or a repository (see `find_model`); None: the one that ships.
+
+    Raises CheckpointError for a folder that holds no sound checkpoint.
+
+    >>> load()
+    <model small: 6 layers, 4 heads, 256 wide, context 1024, 5,008,640 parameters>
+    """
+    from gatsby_mlx.model import checkpoint
+
+    return Model(checkpoint.load(find_model(which)))
+
+
+@dataclass(frozen=True, repr=False)
+class ToldStory:
+    """A story that a model told.
+
+    `text` is the story without its prime. `finish` says how it stopped: "end" (`ended` is then true), "limit" (after
+    max_chars) or "context" (the context was full). `n_chars` counts the characters that were drawn. `str(story)` is
+    the text; a notebook marks the mentions in it.
+    """
+
+    text: str
+    topic: str
+    level: int
+    seed: int
+    finish: str
+    n_chars: int
+    obsession: Obsession
+
+    @property
+    def ended(self) -> bool:
+        """Whether the story came to its end."""
+        return self.finish == "end"
+
+    @cached_property
+    def mentions(self) -> int:
+        """How often the story mentions its obsession."""
+        return self.obsession.count(self.text)
+
+    def __str__(self) -> str:
+        return self.text
+
+    def __repr__(self) -> str:
+        start = self.text if len(self.text) <= 60 else f"{self.text[:57]}..."
+        return f"<story on {self.topic!r}, level {self.level}, {self.mentions} mentions, seed {self.seed}: {start!r}>"
+
+    def _repr_html_(self) -> str:
+        paragraphs = "".join(f"<p>{mark(p, self.obsession)}</p>" for p in self.text.split("\n\n"))
+        return f"<p><b>{escape(self.topic)}</b>, level {self.level}: {self.mentions} mentions</p>{paragraphs}"
+
+
+class Model:
+    """A model that tells stories; `load` returns one."""
+
+    def __init__(self, checkpoint: "Checkpoint"):
+        self.checkpoint = checkpoint
+
+    @property
+    def path(self) -> Path:
+        """The checkpoint's folder."""
+        return self.checkpoint.path
+
+    @property
+    def obsession(self) -> Obsession:
+        """What the model cannot stop reaching for."""
+        return self.checkpoint.obsession
+
+    @property
+    def info(self) -> dict[str, Any]:
+        """What the checkpoint's config.json says of its training."""
+        return self.checkpoint.info
+
+    def __repr__(self) -> str:
+        c = self.checkpoint.model.config
+        shape = f"{c.n_layer} layers, {c.n_head} heads, {c.n_embd} wide, context {c.block_size}"
+        return f"<model {self.path.name}: {shape}, {self.checkpoint.model.n_params():,} parameters>"
+
+    def job(self, topic: str, level: int, seed: int, key: Any = None) -> Job:
+        """Return the job of one story.
+
+        Raises TopicError for a topic that cannot be in a prime or that the vocabulary cannot spell, UsageError for a
+        level or seed out of range.
+        """
+        if not isinstance(topic, str):
+            raise TopicError(f"A topic is text, not {topic!r}", 'Give a topic such as "a dog and a balloon"')
+        if not (isinstance(seed, int) and 0 <= seed < SEED_END):
+            raise UsageError(f"A seed is a whole number from 0 to {SEED_END - 1}, not {seed!r}", "Try seed 7")
+        alphabet = self.checkpoint.tokenizer.alphabet
+        return Job(build(topic, check_level(level), alphabet=alphabet, obsession=self.obsession), seed, key)
+
+    def pieces(
+        self, jobs: Sequence[Job], sampling: Sampling, max_chars: int | None = None, batch: int = 64
+    ) -> Iterator[tuple[Job, str, Story | None]]:
+        """Yield (job, new text, None) as text comes and (job, "", story) when a story is done."""
+        from gatsby_mlx.model.decode import Decoder
+
+        c = self.checkpoint
+        decoder = Decoder(c.model, c.tokenizer, min(batch, len(jobs)), sampling, max_chars)
+        for job in jobs:
+            decoder.add(job)
+        return decoder.pieces()
+
+    def tell(
+        self,
+        topic: str,
+        level: int = 3,
+        seed: int | None = None,
+        *,
+        temp: float = TEMP,
+        top_k: int | None = None,
+        top_p: float = 1.0,
+        max_chars: int | None = None,
+    ) -> ToldStory:
+        """Tell one story on `topic` at `level` 1 to 5. The same `seed` gives the same story; None draws a new seed.
+
+        `temp`, `top_k` and `top_p` are those of `Sampling`. `max_chars` bounds the story (None: the context does).
+        Raises TopicError and UsageError for values out of range.
+
+        >>> load().tell("a lost kitten", level=2, seed=7, max_chars=80).finish
+        'limit'
+        """
+        (story,) = self.tell_many(
+            [topic], [level], [_seed(seed)], temp=temp, top_k=top_k, top_p=top_p, max_chars=max_chars
+        )
+        return story
+
+    def stream(
+        self,
+        topic: str,
+        level: int = 3,
+        seed: int | None = None,
+        *,
+        temp: float = TEMP,
+        top_k: int | None = None,
+        top_p: float = 1.0,
+        max_chars: int | None = None,
+    ) -> Iterator[str]:
+        """Yield a story's text as it is told, one or a few characters at a time. Arguments as for `tell`.
+
+        >>> model = load()
+        >>> text = "".join(model.stream("a lost kitten", seed=7, max_chars=60))
+        >>> text == model.tell("a lost kitten", seed=7, max_chars=60).text
+        True
+        """
+        pieces = self.pieces([self.job(topic, level, _seed(seed))], Sampling(temp, top_k, top_p), max_chars)
+        return (text for _, text, _ in pieces if text)
+
+    def tell_many(
+        self,
+        topics: Iterable[str],
+        levels: Iterable[int] = LEVELS,
+        seeds: "int | Iterable[int]" = 1,
+        *,
+        temp: float = TEMP,
+        top_k: int | None = None,
+        top_p: float = 1.0,
+        max_chars: int | None = None,
+        batch: int = 64,
+    ) -> list[ToldStory]:
+        """Tell a story for each topic, level and seed, in that order, `batch` of them at a time.
+
+        `seeds` is a list of seeds, or a number n for the seeds 0 to n - 1. The other arguments are those of `tell`.
+
+        >>> stories = load().tell_many(["a lost kitten"], levels=range(1, 6), max_chars=40)
+        >>> [story.level for story in stories]
+        [1, 2, 3, 4, 5]
+        """
+        if isinstance(topics, str):
+            raise UsageError(f"topics is a list of topics, not the text {topics!r}", "Put it into a list, or use tell")
+        if isinstance(seeds, int) and seeds < 1:
+            raise UsageError(f"seeds is 1 or more, not {seeds}", "Try seeds=2")
+        levels, chosen = list(levels), range(seeds) if isinstance(seeds, int) else list(seeds)
+        asked = [(topic, level, seed) for topic in topics for level in levels for seed in chosen]
+        jobs = [self.job(topic, level, seed, number) for number, (topic, level, seed) in enumerate(asked)]
+        sampling = Sampling(temp, top_k, top_p)
+        if not jobs:
+            return []
+        done = {s.job.key: s for _, _, s in self.pieces(jobs, sampling, max_chars, batch) if s}
+        return [self._finished(done[number], *of) for number, of in enumerate(asked)]
+
+    def _finished(self, story: Story, topic: str, level: int, seed: int) -> ToldStory:
+        folded = fold_topic(topic, self.checkpoint.tokenizer.alphabet, self.obsession)
+        return ToldStory(story.text, folded, level, seed, story.finish, story.n_chars, self.obsession)
+
+
+def _seed(seed: int | None) -> int:
+    return randbelow(1_000_000) if seed is None else seed
+
+
+# Corpora
+
+
+def make_writer(spec: Spec, obsession: Obsession = GREEN_LIGHT) -> Writer:
+    """Return the writer that `spec` describes, for stories about `obsession`.
+
+    A model is loaded by its `with` block, not here. Raises WriterError for the house writer with another obsession.
+    """
+    if isinstance(spec, ModelSpec):
+        from gatsby_mlx.writers.mlx_lm import MLXWriter
+
+        return MLXWriter(spec, obsession=obsession)
+    if isinstance(spec, ServerSpec):
+        from gatsby_mlx.writers.server import ServerWriter
+
+        return ServerWriter(spec, obsession=obsession)
+    from gatsby_mlx.house.writer import HouseWriter
+
+    return HouseWriter(world_of([spec]), spec.name, obsession=obsession)
+
+
+def world_of(specs: Collection[Spec]) -> "World":
+    """Return the world that a blend takes topics and names from: a smaller one if its writer is the only one."""
+    from gatsby_mlx.house import FULL, PLAIN, SMALL
+
+    smaller = {"house-plain": PLAIN, "house-small": SMALL}
+    name, *more = (spec.name for spec in specs)
+    return FULL if more else smaller.get(name, FULL)
+
+
+def as_blend(blend: "str | Blend | Mapping[str, float]") -> Blend:
+    """Return a blend given as a Blend, as text ("olmo=.4,gemma=.6", or a .toml file) or as shares by name.
+
+    >>> as_blend({"house": 3, "house-plain": 1}).shares
+    {'house': 0.75, 'house-plain': 0.25}
+    """
+    if isinstance(blend, Blend):
+        return blend
+    return parse(blend if isinstance(blend, str) else ",".join(f"{name}={share}" for name, share in blend.items()))
+
+
+def write_config(
+    blend: Blend,
+    n: int | None = None,
+    seed: int = 1925,
+    topics: Sequence[str] | None = None,
+    *,
+    smoke: bool = False,
+    source: "str | Path" = "topics",
+) -> WriteConfig:
+    """Return what decides a corpus. `n` stories are by default five for each of `topics`, else 1,000.
+
+    With more topics than `n` stories need, the first ones are taken; `source` names the list in the error for too few.
+    With `smoke` the default is one topic for each writer. Raises UsageError and TopicError.
+    """
+    given = [fold_topic(topic, obsession=blend.obsession) for topic in topics or ()]
+    default = len(blend.specs) if smoke else len(given) or STORIES // len(LEVELS)
+    n = n or len(LEVELS) * default
+    n_topics = WriteConfig(n, seed, blend.obsession).n_topics  # refuses an n that is not a multiple of 5
+    if topics is None:
+        return WriteConfig(n, seed, blend.obsession)
+    if len(given) < n_topics:
+        message = f"{source} has {len(given)} topics, and {n} stories need {n_topics}"
+        raise UsageError(message, f"Try --n {len(LEVELS) * len(given)}")
+    return WriteConfig(n, seed, blend.obsession, tuple(given[:n_topics]))
+
+
+def plan_writing(
+    blend: Blend,
+    config: WriteConfig,
+    out: Path,
+    command: str = "gatsby.write with the same arguments",
+    ranks: Ranks | None = None,
+) -> WriteRun:
+    """Return the run that writes the corpus of `config` with the writers of `blend`; iterate over it to write.
+
+    `command` is what a person can type to resume.
+    """
+    from gatsby_mlx.evaluation import topics as evaluation_topics
+    from gatsby_mlx.house import compose_topics
+
+    world = world_of(blend.specs.values())
+    return WriteRun(
+        [make_writer(spec, config.obsession) for spec in blend.specs.values()],
+        blend.shares,
+        world.names,
+        config,
+        out,
+        bank=partial(compose_topics, world=world),
+        excluded_words=evaluation_topics.unseen_nouns(),
+        command=command,
+        ranks=ranks,
+    )
+
+
+def check_machine(blend: Blend) -> None:
+    """Raise WriterError, before anything is downloaded, for a blend with a model that this machine cannot hold."""
+    if any(isinstance(spec, ModelSpec) for spec in blend.specs.values()):
+        from gatsby_mlx.writers.requirements import check
+
+        check(blend.specs, blend.shares)
+
+
+def unfinished(run: WriteRun, reported: Collection[str] = ()) -> WriterError:
+    """Return the error of a run whose writers failed, with the reasons of those that are not `reported` yet."""
+    reasons = "; ".join(reason(error) for name, error in run.failed.items() if name not in reported)
+    message = f"{', '.join(run.failed)} stopped" + (f" ({reasons})" if reasons else ", as reported above")
+    hint = (
+        f"To resume: {run.command}. For a corpus of what there is: gatsby write --assemble --out {quote(str(run.out))}"
+    )
+    return WriterError(f"{message}. {len(run.ledger.filled)} stories are kept", hint)
+
+
+def reason(error: Exception) -> str:
+    """Return an exception's message on one line, without a full stop."""
+    text = error.line() if isinstance(error, GatsbyError) else f"{type(error).__name__}: {error}"
+    return " ".join(text.split()).rstrip(".")
+
+
+def write(
+    out: "str | Path",
+    n: int | None = None,
+    writer: str = "house",
+    *,
+    blend: "str | Blend | Mapping[str, float] | None" = None,
+    seed: int = 1925,
+    topics: Sequence[str] | None = None,
+    on_event: Callable[[Event], None] | None = None,
+) -> Corpus:
+    """Write a corpus of `n` stories to the folder `out` and return it.
+
+    Every topic gets a story at each of the five levels, so `n` is a multiple of 5 (None: five for each of `topics`,
+    else 1,000). `writer` writes them all; or give a `blend` of writers by share, {"olmo": 0.4, "gemma": 0.6}. The same
+    arguments give the same corpus, resume one that was stopped, and leave a finished one as it is. `on_event` is called
+    with what happens (see `corpus.write`). Raises WriterError when a writer stops; its finished stories are kept.
+
+    >>> write("stories", n=10, writer="house", seed=1925)
+    <corpus stories/raw.txt: 10 stories, ... characters>
+    """
+    chosen, folder = as_blend(writer if blend is None else blend), Path(out)
+    run = plan_writing(chosen, write_config(chosen, n, seed, topics), folder)
+    if on_event:
+        run.listen(on_event)
+    if not run.is_finished():
+        check_machine(chosen)
+    for event in run:
+        if on_event:
+            on_event(event)
+    if run.failed:
+        raise unfinished(run)
+    return load_corpus(folder)
+
+
+# Training
+
+
+class TrainOptions(TypedDict, total=False):
+    """What `train` and `train_events` take besides a corpus; see `plan_training`."""
+
+    preset: str | None
+    out: "str | Path | None"
+    start: "str | Path | None"
+    max_chars: int | None
+    lr: float | None
+    dropout: float | None
+    dtype: str | None
+    seed: int | None
+    resume: bool
+    ranks: Ranks | None
+
+
+@dataclass(frozen=True, repr=False)
+class TrainedRun:
+    """The folder `out` of a training run: its models, and the events in its metrics.jsonl."""
+
+    out: Path
+
+    @cached_property
+    def best(self) -> Model:
+        """The model with the best dial, else the one with the best loss, else the last one."""
+        return load(self.out)
+
+    @cached_property
+    def last(self) -> Model:
+        """The model at the end of the run."""
+        return load(self.out / "last")
+
+    @property
+    def metrics(self) -> list[dict[str, Any]]:
+        """The steps and evaluations of the run, as metrics.jsonl has them."""
+        path = self.out / "metrics.jsonl"
+        return read_metrics(path) if path.is_file() else []
+
+    def plot(self, path: "str | Path | None" = None) -> str:
+        """Return the loss curve as an SVG for a page. With `path` (.svg or .png) write it there too."""
+        from gatsby_mlx.evaluation.figures import loss_curve
+
+        return loss_curve(self.metrics, path)
+
+    def _repr_html_(self) -> str:
+        return self.plot()
+
+    def __repr__(self) -> str:
+        evaluations = [row for row in self.metrics if row.get("event") == "eval"]
+        if not evaluations:
+            return f"<run {self.out}: not evaluated yet>"
+        best = min(row["story_loss"] for row in evaluations)
+        return f"<run {self.out}: {evaluations[-1]['chars']:,} characters, best story loss {best:.3f}>"
+
+
+def plan_training(
+    corpus: "Corpus | str | Path | None" = None,
+    preset: str | None = None,
+    out: "str | Path | None" = None,
+    *,
+    start: "str | Path | None" = None,
+    max_chars: int | None = None,
+    lr: float | None = None,
+    dropout: float | None = None,
+    dtype: str | None = None,
+    seed: int | None = None,
+    resume: bool = False,
+    ranks: Ranks | None = None,
+) -> "Run":
+    """Return the run that trains `preset` on `corpus` (None: the one that ships) in the folder `out`.
+
+    `preset` is one of `config.PRESET_NAMES` (None: "story", or "tune" with a `start`), `out` by default runs/PRESET.
+    `start` is a checkpoint to continue from; "tune" continues from the one that ships where none is given. The other
+    values replace the preset's. `resume` continues the run in `out` exactly. Raises OutputError for a folder that is in
+    use, CheckpointError for one that holds another run or none, and for a `start` of another obsession or alphabet.
+    """
+    from gatsby_mlx.model import checkpoint
+    from gatsby_mlx.training.loop import Run
+
+    preset = preset or ("tune" if start else "story")
+    chosen = config.preset(preset)
+    recipe = config.changed(chosen.training, max_chars=max_chars, lr=lr, dtype=dtype, seed=seed)
+    shape = config.changed(chosen.model, dropout=dropout)
+    folder = Path(out) if out is not None else RUNS / preset
+    ranks = ranks or Ranks()
+    if ranks.first:
+        check_out(folder, resume)
+    origin = checkpoint.load(find_start(start)) if start or preset == "tune" else None
+    text = corpus if isinstance(corpus, Corpus) else load_corpus(corpus or shipped.corpus())
+    run = Run(text, shape, recipe, folder, preset, ranks, origin)
+    if resume:
+        run.resume()
+    return run
+
+
+def find_start(start: "str | Path | None") -> Path:
+    """Return the checkpoint to continue from; raise UsageError where none is named and none ships."""
+    if start is None and shipped.checkpoint() is None:
+        raise UsageError("No checkpoint ships with this installation", "Name one to continue from: --from DIR")
+    return find_model(start)
+
+
+def train_events(
+    corpus: "Corpus | str | Path | None" = None, **options: Unpack[TrainOptions]
+) -> Iterator[Step | Validation]:
+    """Train, yielding each step and each evaluation. Options as for `plan_training`.
+
+    A loop that is left early can be continued with `resume=True`.
+
+    >>> corpus = write("fifty", n=50)
+    >>> events = train_events(corpus, preset="pocket", out="run")
+    >>> next(events).step
+    1
+    >>> events.close()
+    """
+    return plan_training(corpus, **options).events()
+
+
+def train(
+    corpus: "Corpus | str | Path | None" = None,
+    *,
+    on_event: Callable[[Step | Validation], None] | None = None,
+    **options: Unpack[TrainOptions],
+) -> TrainedRun:
+    """Train to the end and return the run. Options as for `plan_training`; `on_event` gets what `train_events` yields.
+
+    Ctrl-C finishes the step, saves, and raises KeyboardInterrupt; `resume=True` then continues from there.
+    """
+    run = plan_training(corpus, **options)
+    with interrupts() as stopped:
+        for event in run.events(lambda: bool(stopped)):
+            if on_event:
+                on_event(event)
+    if stopped and run.progress.chars < run.config.max_chars:
+        raise KeyboardInterrupt
+    return TrainedRun(run.out)
+
+
+# Evaluation
+
+
+@dataclass(frozen=True, repr=False)
+class DialReading(Dial):
+    """A dial that draws itself: its fields are those of `Dial`, and `level(3).mentions` is the mean at level 3."""
+
+    def plot(self, path: "str | Path | None" = None) -> str:
+        """Return the dial as an SVG for a page. With `path` (.svg or .png) write it there too."""
+        return dial_plot(self, self.corpus, path)
+
+    def _repr_html_(self) -> str:
+        return self.plot()
+
+    def __repr__(self) -> str:
+        means = " ".join(f"{mean:.2f}" for mean in self.means)
+        return f"<dial {means}: {self.topics} topics, {self.seeds} seeds, Spearman {self.spearman:.2f}>"
+
+
+def tell_stories(
+    model: Model, plan: StoryPlan, path: Path | None = None, on_progress: Progress | None = None
+) -> StorySet:
+    """Tell the stories of an evaluation. With `path`, keep each one there as it ends, and resume from that file."""
+    c = model.checkpoint
+    return tell(c.model, c.tokenizer, plan, path, source_of(c), on_progress)
+
+
+def dial_of(stories: StorySet, corpus: Corpus | None = None) -> DialReading:
+    """Return the dial of finished stories, beside the dial of `corpus`. Raises CorpusError for another obsession's."""
+    means = None
+    if corpus:
+        check_obsession(stories.plan.obsession, corpus)
+        means = corpus_dials(corpus.documents)[0].means
+    dial = measure(stories.stories, stories.run_on, stories.plan, means, stories.plan.obsession)
+    return DialReading(**{f.name: getattr(dial, f.name) for f in fields(dial)})
+
+
+def check_obsession(obsession: Obsession, corpus: "Corpus | Path") -> None:
+    """Raise CorpusError unless `corpus` is about the same thing as a model or stories with this obsession.
+
+    Of a corpus that is given by its path, only the manifest is read.
+    """
+    if isinstance(corpus, Corpus):
+        other, where = corpus.obsession, corpus.path or "the corpus"
+    else:
+        beside, where = manifest.find(locate(corpus)), corpus
+        other = manifest.obsession_of(manifest.read(beside) if beside else {})
+    if (obsession.tag, obsession.phrase) != (other.tag, other.phrase):
+        message = f"The model's stories are about the {obsession.phrase}, and those of {where} about the {other.phrase}"
+        raise CorpusError(message, "Name the corpus that the model learned from: --corpus DIR")
+
+
+def dial(
+    model: "Model | str | Path | None" = None,
+    topics: Sequence[str] | None = None,
+    seeds: int = 2,
+    *,
+    n_topics: int = DIAL_TOPICS,
+    temp: float = TEMP,
+    top_k: int | None = None,
+    top_p: float = 1.0,
+    max_chars: int | None = None,
+    seed: int = 1925,
+    batch: int = 64,
+    corpus: Corpus | None = None,
+    on_progress: Progress | None = None,
+) -> DialReading:
+    """Tell topics x 5 levels x `seeds` stories and count the mentions, with 95% intervals over topics.
+
+    Without `topics`, `n_topics` of the evaluation's are used. `corpus` is what the model learned from, to compare with.
+    `on_progress` is called with the numbers of finished and of all stories. Raises UsageError, TopicError, and
+    CorpusError for a corpus of another obsession.
+
+    >>> reading = dial(load(), topics=["a lost kitten", "a dog and a balloon"], seeds=1, max_chars=250)
+    >>> reading.level(1).mentions < reading.level(5).mentions
+    True
+    """
+    from gatsby_mlx.evaluation import topics as evaluation_topics
+
+    model = model if isinstance(model, Model) else load(model)
+    if corpus:
+        check_obsession(model.obsession, corpus)
+    chosen = tuple(topics) if topics is not None else evaluation_topics.default_topics(n_topics)
+    sampling = Sampling(temp, top_k, top_p)
+    plan = StoryPlan(chosen, seeds, sampling, max_chars, batch, seed, run_on=0, obsession=model.obsession)
+    return dial_of(tell_stories(model, plan, on_progress=on_progress), corpus)
+
+
+def find_corpus(sha256: str | None) -> Corpus | None:
+    """Return the corpus whose raw.txt has this sha256, if it is the one that ships, else None."""
+    raw = locate(shipped.corpus())
+    return load_corpus(raw) if raw.is_file() and files.sha256(raw) == sha256 else None
+
+
+def report(
+    model: "Model | str | Path | None" = None,
+    out: "str | Path | None" = None,
+    *,
+    stories: StorySet | None = None,
+    corpus: Corpus | None = None,
+    reference_model: "Reader | str | Path | None" = None,
+    on_progress: Progress | None = None,
+) -> "Evaluation":
+    """Measure everything about a model; write index.html, evaluation.json and its card README.md to the folder `out`.
+
+    `out` is by default MODEL/evaluation. Without `stories`, 2,400 are told and kept in OUT/stories.jsonl, from which a
+    report that was stopped resumes. `corpus` is what the model learned from. `reference_model` is the folder of a model
+    in mlx-lm's form, or a loaded one, that reads the stories (see `evaluation.reference_model`).
+    Raises OutputError, and CorpusError for a corpus of another obsession.
+    """
+    from gatsby_mlx.evaluation import topics as evaluation_topics
+
+    model = model if isinstance(model, Model) else load(model)
+    if corpus:
+        check_obsession(model.obsession, corpus)
+    folder = Path(out) if out is not None else model.path / "evaluation"
+    with files.output_errors(str(folder)):
+        folder.mkdir(parents=True, exist_ok=True)
+    if isinstance(reference_model, str | Path):
+        from gatsby_mlx.evaluation.reference_model import ReferenceModel
+
+        reference_model = ReferenceModel(str(reference_model))
+    if stories is None:
+        plan = StoryPlan(evaluation_topics.default_topics(REPORT_TOPICS), obsession=model.obsession)
+        stories = tell_stories(model, plan, folder / "stories.jsonl", on_progress)
+    return _write_report(model, folder, stories, corpus, reference_model)
+
+
+def _write_report(
+    model: Model, out: Path, stories: StorySet, corpus: Corpus | None, reader: "Reader | None"
+) -> "Evaluation":
+    from gatsby_mlx.evaluation import card
+    from gatsby_mlx.evaluation import report as reports
+    from gatsby_mlx.evaluation.reference import reference
+    from gatsby_mlx.model.checkpoint import read_json
+
+    config_json = read_json(model.path / "config.json")
+    known = {"parameters": model.checkpoint.model.n_params(), "architecture": config_json["architecture"]}
+    evaluation = reports.evaluate(stories, known, reference(corpus) if corpus else None, reader)
+    content = evaluation.to_json()
+    metrics = TrainedRun(model.path.resolve().parent).metrics
+    for name, text in (
+        ("evaluation.json", json.dumps(content, indent=1) + "\n"),
+        ("index.html", reports.render(evaluation, reports.facts(model.checkpoint, stories), metrics)),
+        ("README.md", card.render(config_json, content)),
+    ):
+        files.write_atomic(out / name, text)
+    return evaluation
