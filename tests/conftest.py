@@ -1,10 +1,10 @@
-"""Shared fixtures, and two rules: CI skips nothing, and tests on the seed's data run only where it lies beside us."""
+"""Shared fixtures, and two rules: CI skips nothing; tests on the baseline's corpora run only where they are at hand."""
 
 from pathlib import Path
 
 import pytest
 
-SEED_CORPUS = Path(__file__).resolve().parents[2] / "shared" / "seed-corpus"
+BASELINE_CORPORA = Path(__file__).resolve().parents[2] / "shared" / "seed-corpus"
 
 
 def pytest_addoption(parser):
@@ -12,13 +12,13 @@ def pytest_addoption(parser):
 
 
 def pytest_collection_modifyitems(config, items):
-    """Leave out the tests on the seed's data where it is not at hand; it is never part of this repository."""
-    if SEED_CORPUS.is_dir():
+    """Leave out the tests on the baseline's corpora where they are not at hand: they are never in this repository."""
+    if BASELINE_CORPORA.is_dir():
         return
-    left = [item for item in items if item.get_closest_marker("seed")]
-    if left:
-        config.hook.pytest_deselected(items=left)
-        items[:] = [item for item in items if item not in left]
+    excluded = [item for item in items if item.get_closest_marker("baseline")]
+    if excluded:
+        config.hook.pytest_deselected(items=excluded)
+        items[:] = [item for item in items if item not in excluded]
 
 
 def pytest_sessionfinish(session, exitstatus):
@@ -28,6 +28,6 @@ def pytest_sessionfinish(session, exitstatus):
 
 
 @pytest.fixture(scope="session")
-def seed_corpus() -> Path:
-    """The folder with the seed's corpora, for tests marked `seed`."""
-    return SEED_CORPUS
+def baseline_corpora() -> Path:
+    """Return the folder with the baseline's corpora, for tests marked `baseline`."""
+    return BASELINE_CORPORA

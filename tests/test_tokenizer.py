@@ -29,10 +29,10 @@ def test_tokenizers_library_agrees_and_json_round_trips(alphabet):
     assert again.to_json() == ours.to_json()
 
 
-@pytest.mark.seed
+@pytest.mark.baseline
 @pytest.mark.parametrize("name", ["gatsby-1.raw.txt", "gatsby-2.raw.txt"])
-def test_tokenizers_library_agrees_on_documents_of_the_baseline(seed_corpus, name):
-    corpus = load(seed_corpus / name)
+def test_tokenizers_library_agrees_on_documents_of_the_baseline(baseline_corpora, name):
+    corpus = load(baseline_corpora / name)
     ours = CharTokenizer(corpus.alphabet)
     theirs = Tokenizer.from_str(ours.to_json())
     texts = [d.text for d in corpus.documents[:300]]

@@ -115,7 +115,7 @@ def main(ctx: click.Context, debug: bool) -> None:
     \b
     Start with:
       gatsby demo
-      gatsby tell "a dog and a balloon" --green 5
+      gatsby tell "a dog and a balloon" --level 5
     """
     if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
         ctx.color = False

@@ -55,7 +55,7 @@ def command(topic, level, all_levels, seed, max_tokens, as_json, temp, top_k, to
 
     \b
     Examples:
-      gatsby tell "a dog and a balloon" --green 5
+      gatsby tell "a dog and a balloon" --level 5
       gatsby tell "a lost kitten" --all-levels --seed 7
       gatsby tell "a lost kitten" --level 4 --json
     """

@@ -11,7 +11,7 @@ from functools import cache
 
 from gatsby_mlx.house import sentences
 from gatsby_mlx.house.grammar import Dice, capital, expand, fill
-from gatsby_mlx.house.plan import Outline, make_outline, plain_topic
+from gatsby_mlx.house.outline import Outline, make_outline, plain_topic
 from gatsby_mlx.house.reading import read_topic
 from gatsby_mlx.house.world import FULL, World
 from gatsby_mlx.story.obsession import GREEN_LIGHT

@@ -14,10 +14,10 @@ CAT = build("a cat", 1) + "A cat sat.\n\n"
 DOG = build("a dog", 4) + "A dog ran.\n\nIt saw a green light.\n\n"
 
 
-@pytest.mark.seed
+@pytest.mark.baseline
 @pytest.mark.parametrize(("name", "n", "n_topics"), [("gatsby-1", 1000, 200), ("gatsby-2", 2000, 400)])
-def test_baseline_corpora_load_and_write_back_byte_for_byte(seed_corpus, name, n, n_topics):
-    path = seed_corpus / f"{name}.raw.txt"
+def test_baseline_corpora_load_and_write_back_byte_for_byte(baseline_corpora, name, n, n_topics):
+    path = baseline_corpora / f"{name}.raw.txt"
     corpus = load(path)
     assert len(corpus.documents) == n
     assert {(d.topic, d.level) for d in corpus.documents} == {(d.topic, k) for d in corpus.documents for k in LEVELS}
@@ -27,9 +27,9 @@ def test_baseline_corpora_load_and_write_back_byte_for_byte(seed_corpus, name, n
     assert corpus.n_chars == len(path.read_text("utf-8"))
 
 
-@pytest.mark.seed
-def test_baseline_corpora_have_their_alphabet_and_keep_their_capitals(seed_corpus):
-    one, two = (load(seed_corpus / f"gatsby-{n}.raw.txt") for n in (1, 2))
+@pytest.mark.baseline
+def test_baseline_corpora_have_their_alphabet_and_keep_their_capitals(baseline_corpora):
+    one, two = (load(baseline_corpora / f"gatsby-{n}.raw.txt") for n in (1, 2))
     assert {"\u2014", "\u2026"} <= set(one.alphabet)
     assert (len(two.alphabet), two.n_chars) == (80, 1_532_760)
     assert two.alphabet == "".join(sorted(two.alphabet))

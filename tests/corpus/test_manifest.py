@@ -169,11 +169,11 @@ def test_find_pairs_a_corpus_only_with_its_manifest(tmp_path):
     assert manifest.find(tmp_path / "b.raw.txt") is None
 
 
-@pytest.mark.seed
-def test_every_entry_of_the_baseline_manifest_agrees(seed_corpus):
-    raw = (seed_corpus / "gatsby-2.raw.txt").read_text("utf-8")
-    samples = json.loads((seed_corpus / "gatsby-2.manifest.json").read_text())["samples"]
-    documents = load(seed_corpus / "gatsby-2.raw.txt").documents
+@pytest.mark.baseline
+def test_every_entry_of_the_baseline_manifest_agrees(baseline_corpora):
+    raw = (baseline_corpora / "gatsby-2.raw.txt").read_text("utf-8")
+    samples = json.loads((baseline_corpora / "gatsby-2.manifest.json").read_text())["samples"]
+    documents = load(baseline_corpora / "gatsby-2.raw.txt").documents
     assert len(samples) == len(documents) == 2000
     for sample, d in zip(samples, documents, strict=True):
         begin, end = sample["doc_offset"], sample["doc_offset"] + sample["doc_length"]
@@ -182,13 +182,13 @@ def test_every_entry_of_the_baseline_manifest_agrees(seed_corpus):
         assert (d.topic, d.level, d.name, d.writer) == tuple(sample[k] for k in ("topic", "level", "name", "model"))
 
 
-@pytest.mark.seed
+@pytest.mark.baseline
 @pytest.mark.parametrize(("key", "shown"), [("doc_offset", "offset"), ("doc_length", "length"), ("sha1", "sha1")])
-def test_wrong_entry_in_the_baseline_manifest_is_refused_naming_the_story(seed_corpus, tmp_path, key, shown):
-    good = json.loads((seed_corpus / "gatsby-2.manifest.json").read_text())
+def test_wrong_entry_in_the_baseline_manifest_is_refused_naming_the_story(baseline_corpora, tmp_path, key, shown):
+    good = json.loads((baseline_corpora / "gatsby-2.manifest.json").read_text())
     wrong = copy.deepcopy(good)
     wrong["samples"][1233][key] = good["samples"][0][key]
-    shutil.copy(seed_corpus / "gatsby-2.raw.txt", tmp_path)
+    shutil.copy(baseline_corpora / "gatsby-2.raw.txt", tmp_path)
     (tmp_path / "gatsby-2.manifest.json").write_text(json.dumps(wrong))
     with pytest.raises(CorpusError, match=rf"disagree on {shown} of story 1234 \("):
         load(tmp_path / "gatsby-2.raw.txt")

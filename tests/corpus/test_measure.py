@@ -95,7 +95,7 @@ def test_opening_sentence_has_every_topic_word():
     assert not opens_on_topic(document("", topic))
 
 
-@pytest.mark.seed
+@pytest.mark.baseline
 @pytest.mark.parametrize(
     ("name", "published"),
     [
@@ -125,8 +125,8 @@ def test_opening_sentence_has_every_topic_word():
         ),
     ],
 )
-def test_figures_of_the_baseline_corpora_are_the_published_ones(seed_corpus, name, published):
-    figures = measure(load(seed_corpus / f"{name}.raw.txt").documents)
+def test_figures_of_the_baseline_corpora_are_the_published_ones(baseline_corpora, name, published):
+    figures = measure(load(baseline_corpora / f"{name}.raw.txt").documents)
     for key, value in published.items():
         assert round(figures[key], 2) == value, key
     means = {"gatsby-1": (2.1, 2.9, 4.6, 5.4, 10.9), "gatsby-2": (1.9, 2.8, 3.9, 5.3, 7.5)}[name]

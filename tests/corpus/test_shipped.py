@@ -98,7 +98,7 @@ def test_readme_has_the_figures_of_the_shipped_corpus(figures):
     assert f"`{corpus.sha256}`" in readme()
 
 
-@pytest.mark.seed
+@pytest.mark.baseline
 @pytest.mark.parametrize("name", ["gatsby-1", "gatsby-2"])
-def test_readme_has_the_figures_of_the_baseline_corpora(seed_corpus, name):
-    assert column(name) == shown(measure(load(seed_corpus / f"{name}.raw.txt").documents))
+def test_readme_has_the_figures_of_the_baseline_corpora(baseline_corpora, name):
+    assert column(name) == shown(measure(load(baseline_corpora / f"{name}.raw.txt").documents))

@@ -67,12 +67,12 @@ def test_no_stories_raise_an_error():
         adherence.measure([])
 
 
-@pytest.mark.seed
-def test_baseline_corpus_has_its_published_figures(seed_corpus):
+@pytest.mark.baseline
+def test_baseline_corpus_has_its_published_figures(baseline_corpora):
     from gatsby_mlx.corpus.load import load
     from gatsby_mlx.evaluation.reference import reference
 
-    corpus = reference(load(seed_corpus / "gatsby-2.raw.txt"))
+    corpus = reference(load(baseline_corpora / "gatsby-2.raw.txt"))
     found = adherence.measure(corpus.sample, corpus).corpus
     assert found.honored.low < 0.941 < found.honored.high
     assert found.honored_chance.mean < 0.06

@@ -171,10 +171,10 @@ def test_imported_model_tells_a_story(tmp_path):
     assert not read.model.training
 
 
-@pytest.mark.seed
-def test_vocabularies_of_the_baseline_corpora(seed_corpus):
+@pytest.mark.baseline
+def test_vocabularies_of_the_baseline_corpora(baseline_corpora):
     """80 characters, and 72 with an em dash and an ellipsis, as their cards say."""
-    assert len(vocabulary.from_corpus(seed_corpus / "gatsby-2.raw.txt")) == 80
-    first = vocabulary.from_corpus(seed_corpus / "gatsby-1.raw.txt")
+    assert len(vocabulary.from_corpus(baseline_corpora / "gatsby-2.raw.txt")) == 80
+    first = vocabulary.from_corpus(baseline_corpora / "gatsby-1.raw.txt")
     assert len(first) == 72
     assert not first.isascii()

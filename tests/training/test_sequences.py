@@ -152,10 +152,10 @@ def test_split_by_tail_cuts_where_the_baseline_does():
     assert len(documents) - len(parts.train) - len(parts.validation) == 1  # the one that is cut in two
 
 
-@pytest.mark.seed
-def test_split_of_the_baseline_corpus_is_the_baselines(seed_corpus):
-    corpus = load.load(seed_corpus / "gatsby-2.raw.txt")
-    raw = (seed_corpus / "gatsby-2.raw.txt").read_text("utf-8")
+@pytest.mark.baseline
+def test_split_of_the_baseline_corpus_is_the_baselines(baseline_corpora):
+    corpus = load.load(baseline_corpora / "gatsby-2.raw.txt")
+    raw = (baseline_corpora / "gatsby-2.raw.txt").read_text("utf-8")
     parts = split(corpus.documents, "tail")
     assert len(parts.train_text) == int(len(raw) * 0.9) and parts.train_text + parts.validation_text == raw
 
