@@ -74,7 +74,7 @@ def commands(text: str) -> list[list[str]]:
 def parse(words: list[str]) -> None:
     """Parse a command line as click would, without running it; a bare command stands for all its uses."""
     group: click.Command = cli.main
-    context = click.Context(group)
+    context = click.Context(group, help_option_names=["-h", "--help"])
     path: list[str] = []
     while isinstance(group, click.Group) and words and not words[0].startswith("-"):
         command = group.get_command(context, words[0])
@@ -84,7 +84,7 @@ def parse(words: list[str]) -> None:
     if words and not isinstance(group, click.Group):
         with_options = any(word.startswith("-") for word in words)
         try:
-            group.make_context(path[-1], list(words))
+            group.make_context(path[-1], list(words), parent=context)
         except click.MissingParameter:
             assert with_options  # `gatsby train --preset tune` in a sentence leaves required ones out
 

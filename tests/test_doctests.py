@@ -73,7 +73,7 @@ def test_code_is_told_from_prose():
 
 # Sketches that no test process can run as they are, and what they would need.
 SKETCHES = {
-    "api.py": "minutes of training; tests/test_api.py runs these lines with a tiny preset",
+    "api.py": "minutes of training; tests/test_public_api.py runs these lines with a tiny preset",
     "bench/__init__.py": "a benchmark",
     "bench/peer.py": "PyTorch",
     "device/ranks.py": "processes that mlx.launch starts; tests/device/test_ranks.py has them",

@@ -16,7 +16,7 @@ from gatsby_mlx.cli.console import PresetName
 
 
 def walk(group: click.Group, path: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], click.Command]]:
-    context, found = click.Context(group), []
+    context, found = click.Context(group, help_option_names=["-h", "--help"]), []
     for name in group.list_commands(context):
         command = group.get_command(context, name)
         assert command is not None, name
@@ -58,7 +58,7 @@ def test_every_option_has_help(path):
 @ALL
 def test_every_value_has_a_metavar_in_capitals(path):
     command = COMMANDS[path]
-    context = click.Context(command)
+    context = click.Context(command, help_option_names=["-h", "--help"])
     for parameter in command.params:
         if isinstance(parameter, click.Option) and parameter.is_flag:
             continue

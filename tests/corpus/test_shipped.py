@@ -12,6 +12,7 @@ from gatsby_mlx.cli.corpus import LABELS, figures_table
 from gatsby_mlx.corpus.load import load
 from gatsby_mlx.corpus.measure import measure
 from gatsby_mlx.house.writer import HouseWriter
+from gatsby_mlx.story.obsession import GREEN_LIGHT, Obsession
 
 FOLDER = shipped.corpus()
 COMMAND = "gatsby write --writer house --n 4000 --seed 1925 --out corpus"
@@ -77,6 +78,7 @@ def test_command_in_the_readme_writes_the_shipped_corpus_byte_for_byte(tmp_path)
     folders = (tmp_path / "corpus", FOLDER)
     made, shipped_manifest = (json.loads((folder / "manifest.json").read_text()) for folder in folders)
     assert made.pop("timings") and shipped_manifest.pop("timings")
+    assert Obsession.from_json(made.pop("obsession")) == GREEN_LIGHT  # the shipped manifest was written before it
     assert made == shipped_manifest
 
 
