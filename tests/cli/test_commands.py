@@ -14,9 +14,12 @@ from cli_tools import ROOT, gatsby
 from gatsby_mlx import __version__, cli, config
 from gatsby_mlx.cli.console import PresetName
 
+# click remembers the help options that a command was first asked with.
+MAIN = click.Context(cli.main, help_option_names=["-h", "--help"])
+
 
 def walk(group: click.Group, path: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], click.Command]]:
-    context, found = click.Context(group, help_option_names=["-h", "--help"]), []
+    context, found = click.Context(group, MAIN), []
     for name in group.list_commands(context):
         command = group.get_command(context, name)
         assert command is not None, name
@@ -43,7 +46,7 @@ def test_command_has_help_and_an_example_that_parses(path):
         words = shlex.split(example)[1:]
         assert tuple(words[: len(path)]) == path
         if not isinstance(command, click.Group):
-            command.make_context(path[-1], words[len(path) :])  # raises where an option is none
+            command.make_context(path[-1], words[len(path) :], parent=MAIN)  # raises where an option is none
     shown = gatsby(*path, "--help")
     assert shown.exit_code == 0
     assert examples[0].split("--")[0].strip() in shown.stdout
@@ -58,7 +61,7 @@ def test_every_option_has_help(path):
 @ALL
 def test_every_value_has_a_metavar_in_capitals(path):
     command = COMMANDS[path]
-    context = click.Context(command, help_option_names=["-h", "--help"])
+    context = click.Context(command, MAIN)
     for parameter in command.params:
         if isinstance(parameter, click.Option) and parameter.is_flag:
             continue
@@ -83,7 +86,7 @@ def test_earlier_spellings_are_accepted_and_hidden():
         assert f"  {alias} " not in shown
     for alias in config.ALIASES:
         assert alias not in gatsby("train", "--help").stdout.split("--preset")[1].split("\n")[0]
-        assert COMMANDS[("train",)].make_context("train", ["--preset", alias]).params["preset"] == alias
+        assert COMMANDS[("train",)].make_context("train", ["--preset", alias], parent=MAIN).params["preset"] == alias
 
 
 def test_no_help_text_names_a_package_index_or_an_install_by_name():
