@@ -1,14 +1,34 @@
-"""Shared fixtures, and two rules: CI skips nothing; tests on the baseline's corpora run only where they are at hand."""
+"""Shared fixtures, and the rules of a run:
 
+- `--strict-skips`: a skipped test fails the run, unless its reason is a platform's (`platforms.py`).
+- `--as-mac`: the run believes that it is on a Mac (`mac/simulated_mac.py`).
+- Tests on the baseline's corpora run only where they are at hand.
+- float32 products keep all bits: on an M5, MLX would round their factors to ten (see docs/metal.md).
+"""
+
+import os
+import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 BASELINE_CORPORA = Path(__file__).resolve().parents[2] / "shared" / "seed-corpus"
 
+os.environ["MLX_ENABLE_TF32"] = "0"  # MLX reads it once, at its first product
+
 
 def pytest_addoption(parser):
     parser.addoption("--strict-skips", action="store_true", help="Fail when a test is skipped.")
+    parser.addoption("--as-mac", action="store_true", help="Run as if on a Mac with an M5.")
+
+
+def pytest_configure(config):
+    if config.getoption("--as-mac"):
+        sys.path.insert(0, str(Path(__file__).parent / "mac"))
+        import simulated_mac
+
+        simulated_mac.begin()
 
 
 def pytest_collection_modifyitems(config, items):
@@ -21,10 +41,35 @@ def pytest_collection_modifyitems(config, items):
         items[:] = [item for item in items if item not in excluded]
 
 
+def skip_reason(report: pytest.TestReport) -> str:
+    """Return the reason of a skipped test."""
+    return report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+
+
+def skips(config) -> Counter[str]:
+    """Return the reasons of all skipped tests, and how often each occurs."""
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    return Counter(skip_reason(report).removeprefix("Skipped: ") for report in reporter.stats.get("skipped", []))
+
+
 def pytest_sessionfinish(session, exitstatus):
-    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
-    if session.config.getoption("--strict-skips") and reporter and reporter.stats.get("skipped"):
+    import platforms
+
+    config = session.config
+    if hasattr(config, "workerinput") or not config.getoption("--strict-skips"):
+        return
+    if any(map(platforms.forbidden, skips(config))) and exitstatus == pytest.ExitCode.OK:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    """Say what was left out, and which of it is no reason of this platform."""
+    import platforms
+
+    if config.getoption("--strict-skips"):
+        for reason, n in skips(config).items():
+            note = " (not a reason of this platform: the run fails)" if platforms.forbidden(reason) else ""
+            terminalreporter.write_line(f"left out: {n} tests, {reason}{note}")
 
 
 @pytest.fixture(scope="session")

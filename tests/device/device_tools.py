@@ -7,12 +7,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import pytest
+import platforms
 
 from gatsby_mlx.device.blas import shim
 
 ROOT = Path(__file__).resolve().parents[2]
-linux = pytest.mark.skipif(sys.platform != "linux", reason="only on Linux does gatsby choose a BLAS")
+linux = platforms.linux_blas
 
 # A slow, correct BLAS that counts its calls. INT and NAME make the variant with 64-bit integers; FAULT and TEXT make
 # wrong ones.
