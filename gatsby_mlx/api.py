@@ -306,15 +306,16 @@ def _seed(seed: int | None) -> int:
 # Corpora
 
 
-def make_writer(spec: Spec, obsession: Obsession = GREEN_LIGHT) -> Writer:
+def make_writer(spec: Spec, obsession: Obsession = GREEN_LIGHT, wired: bool = False) -> Writer:
     """Return the writer that `spec` describes, for stories about `obsession`.
 
-    A model is loaded by its `with` block, not here. Raises WriterError for the house writer with another obsession.
+    A model is loaded by its `with` block, not here. `wired` lets it keep its memory resident on a Mac. Raises
+    WriterError for the house writer with another obsession.
     """
     if isinstance(spec, ModelSpec):
         from gatsby_mlx.writers.mlx_lm import MLXWriter
 
-        return MLXWriter(spec, obsession=obsession)
+        return MLXWriter(spec, obsession=obsession, wired=wired)
     if isinstance(spec, ServerSpec):
         from gatsby_mlx.writers.server import ServerWriter
 
@@ -376,17 +377,18 @@ def plan_writing(
     out: Path,
     command: str = "gatsby.write with the same arguments",
     ranks: Ranks | None = None,
+    wired: bool = False,
 ) -> WriteRun:
     """Return the run that writes the corpus of `config` with the writers of `blend`; iterate over it to write.
 
-    `command` is what a person can type to resume.
+    `command` is what a person can type to resume. `wired` lets models keep their memory resident on a Mac.
     """
     from gatsby_mlx.evaluation import topics as evaluation_topics
     from gatsby_mlx.house import compose_topics
 
     world = world_of(blend.specs.values())
     return WriteRun(
-        [make_writer(spec, config.obsession) for spec in blend.specs.values()],
+        [make_writer(spec, config.obsession, wired) for spec in blend.specs.values()],
         blend.shares,
         world.names,
         config,
@@ -430,6 +432,7 @@ def write(
     blend: "str | Blend | Mapping[str, float] | None" = None,
     seed: int = 1925,
     topics: Sequence[str] | None = None,
+    wired: bool = False,
     on_event: Callable[[Event], None] | None = None,
 ) -> Corpus:
     """Write a corpus of `n` stories to the folder `out` and return it.
@@ -437,13 +440,14 @@ def write(
     Every topic gets a story at each of the five levels, so `n` is a multiple of 5 (None: five for each of `topics`,
     else 1,000). `writer` writes them all; or give a `blend` of writers by share, {"olmo": 0.4, "gemma": 0.6}. The same
     arguments give the same corpus, resume one that was stopped, and leave a finished one as it is. `on_event` is called
-    with what happens (see `corpus.write`). Raises WriterError when a writer stops; its finished stories are kept.
+    with what happens (see `corpus.write`). `wired` lets models keep their memory resident on a Mac: read docs/metal.md
+    first. Raises WriterError when a writer stops; its finished stories are kept.
 
     >>> write("stories", n=10, writer="house", seed=1925)
     <corpus stories/raw.txt: 10 stories, ... characters>
     """
     chosen, folder = as_blend(writer if blend is None else blend), Path(out)
-    run = plan_writing(chosen, write_config(chosen, n, seed, topics), folder)
+    run = plan_writing(chosen, write_config(chosen, n, seed, topics), folder, wired=wired)
     if on_event:
         run.listen(on_event)
     if not run.is_finished():

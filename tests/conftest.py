@@ -9,6 +9,7 @@
 import os
 import sys
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -76,3 +77,17 @@ def pytest_terminal_summary(terminalreporter, config):
 def baseline_corpora() -> Path:
     """Return the folder with the baseline's corpora, for tests marked `baseline`."""
     return BASELINE_CORPORA
+
+
+@pytest.fixture
+def cpu() -> Iterator[None]:
+    """Let MLX compute on the CPU, for a test of what a CPU does."""
+    from gatsby_mlx import device
+
+    device.prepare()
+    import mlx.core as mx
+
+    before = mx.default_device()
+    mx.set_default_device(mx.cpu)
+    yield
+    mx.set_default_device(before)

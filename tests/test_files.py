@@ -10,6 +10,7 @@ import threading
 import time
 from pathlib import Path
 
+import platforms
 import pytest
 
 from gatsby_mlx import files
@@ -111,7 +112,7 @@ def test_write_atomic_says_what_is_in_the_way(tmp_path):
     assert os.listdir(tmp_path) == ["folder"] and not os.listdir(tmp_path / "folder")
 
 
-@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="/dev/full is Linux's")
+@platforms.dev_full
 def test_full_disk_is_an_output_error():
     with pytest.raises(OutputError, match="No space") as caught, files.output_errors("/dev/full"):
         Path("/dev/full").write_bytes(b"x")

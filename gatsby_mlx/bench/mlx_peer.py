@@ -1,5 +1,6 @@
 """The MLX peer: this package's training and decoding, in pieces that the parent process can time."""
 
+import contextlib
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -14,8 +15,9 @@ import numpy as np
 from gatsby_mlx import device
 from gatsby_mlx.bench.work import TrainWork
 from gatsby_mlx.config import GPTConfig, TrainConfig
+from gatsby_mlx.device.arithmetic import product_bits
 from gatsby_mlx.device.doctor import measure_gflop_s
-from gatsby_mlx.device.memory import resident_peak_bytes
+from gatsby_mlx.device.memory import limited_cache, resident_peak_bytes
 from gatsby_mlx.errors import UsageError
 from gatsby_mlx.model import checkpoint
 from gatsby_mlx.model.batch import Slots
@@ -39,7 +41,10 @@ class MlxPeer:
             mx.set_default_device(mx.cpu)
         elif device and not available[device]:
             raise UsageError(f"MLX has no {device} here", "Try --device cpu")
-        return {"device": "gpu" if mx.default_device() == mx.Device(mx.gpu) else "cpu", "versions": _versions()}
+        self.limits = contextlib.ExitStack()
+        self.limits.enter_context(limited_cache())  # as in `gatsby train`
+        kind = "gpu" if mx.default_device() == mx.Device(mx.gpu) else "cpu"
+        return {"device": kind, "product_bits": product_bits(), "versions": _versions()}
 
     def peak_gflop_s(self) -> dict[str, Any]:
         """Measure the machine's matrix product, for the share of the peak."""
@@ -91,14 +96,23 @@ class MlxPeer:
         return [(seed + i, MicroBatch(*part)) for i, part in enumerate(zip(*parts, strict=True))]
 
     def train_round(self, steps: int) -> dict[str, Any]:
-        """Run `steps` training steps; return the seconds, every loss, and the peak memory so far."""
+        """Run `steps` training steps; return the seconds, every loss, and the peak memory (see `_peak`)."""
         start = time.perf_counter()
         losses = [self.train_step(self._batch())[0] for _ in range(steps)]
         seconds = time.perf_counter() - start
-        return {"seconds": seconds, "losses": losses, "peak_bytes": self._peak_bytes()}
+        return {"seconds": seconds, "losses": losses, **self._peak()}
 
-    def _peak_bytes(self) -> int:
-        return resident_peak_bytes() if mx.default_device() == mx.Device(mx.cpu) else mx.get_peak_memory()
+    def _peak(self) -> dict[str, Any]:
+        """Return the peak memory of training so far, and of what: the same things as in `torch_peer`.
+
+        On a CPU, "process": its resident memory. With CUDA, "arrays" in use. With Metal, "device": all that is
+        held from the driver, with freed arrays that are kept for reuse: PyTorch knows no other figure there.
+        """
+        if mx.default_device() == mx.Device(mx.cpu):
+            return {"peak_bytes": resident_peak_bytes(), "peak_of": "process"}
+        if mx.cuda.is_available():
+            return {"peak_bytes": mx.get_peak_memory(), "peak_of": "arrays"}
+        return {"peak_bytes": mx.get_active_memory() + mx.get_cache_memory(), "peak_of": "device"}
 
     def parity(self, out: str) -> dict[str, Any]:
         """Write the logits and gradients of the first batch to an .npz file. The model must have no dropout."""
@@ -131,7 +145,7 @@ class MlxPeer:
             start = time.perf_counter()
             mx.eval(slots.step(ids))
             times.append(1e3 * (time.perf_counter() - start))
-        return {"ms": float(np.median(times)), "peak_bytes": self._peak_bytes()}
+        return {"ms": float(np.median(times))}
 
 
 def _versions() -> dict[str, Any]:

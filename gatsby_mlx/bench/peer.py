@@ -22,12 +22,16 @@ TORCH_MIN = (2, 6)
 
 
 class Peer:
-    """A child process that runs one framework, "mlx" or "torch". It is a context manager, and ends with the block."""
+    """A child process that runs one framework, "mlx" or "torch". It is a context manager, and ends with the block.
 
-    def __init__(self, name: str):
+    An `exact` one keeps all bits of float32 products: on an M5, MLX rounds their factors to TF32's ten by default.
+    """
+
+    def __init__(self, name: str, exact: bool = False):
         self.name = name
         command = [sys.executable, "-m", "gatsby_mlx.bench.peer", name]
-        self._child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        environment = {**os.environ, "MLX_ENABLE_TF32": "0"} if exact else None
+        self._child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
 
     def __enter__(self) -> "Peer":
         return self

@@ -138,6 +138,10 @@ class TorchPeer:
         scales = self.work.dtype == "float16" and self.device.type == "cuda"
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=scales)
         resident_peak_bytes(reset=True)
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats()
+        elif self.device.type == "mps":
+            torch.mps.empty_cache()
         return {"workers": torch.get_num_threads()}
 
     def _loss(self, ids: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
@@ -165,17 +169,20 @@ class TorchPeer:
             torch.cuda.synchronize()
 
     def train_round(self, steps: int) -> dict[str, Any]:
-        """Run `steps` training steps; return the seconds, every loss, and the peak memory so far."""
+        """Run `steps` training steps; return the seconds, every loss, and the peak memory (see `_peak`)."""
         start = time.perf_counter()
         losses = [self._train_step() for _ in range(steps)]
         self._synchronize()
         seconds = time.perf_counter() - start
-        return {"seconds": seconds, "losses": losses, "peak_bytes": self._peak_bytes()}
+        return {"seconds": seconds, "losses": losses, **self._peak()}
 
-    def _peak_bytes(self) -> int:
+    def _peak(self) -> dict[str, Any]:
+        """Return the peak memory of training so far, and of what (see `mlx_peer`)."""
         if self.device.type == "cuda":
-            return torch.cuda.max_memory_allocated()
-        return torch.mps.driver_allocated_memory() if self.device.type == "mps" else resident_peak_bytes()
+            return {"peak_bytes": torch.cuda.max_memory_allocated(), "peak_of": "arrays"}
+        if self.device.type == "mps":
+            return {"peak_bytes": torch.mps.driver_allocated_memory(), "peak_of": "device"}
+        return {"peak_bytes": resident_peak_bytes(), "peak_of": "process"}
 
     def parity(self, theirs: str) -> dict[str, Any]:
         """Compare logits and gradients of the first batch with those that the MLX peer wrote to an .npz file.

@@ -106,22 +106,30 @@ def train_flops(c: GPTConfig, context: int | None = None) -> float:
 
 
 def step_bytes(work: TrainWork) -> int:
-    """Estimate the bytes of a training step: the activations for the backward pass, and four copies of the weights.
+    """Estimate the bytes of a training step where attention is not fused and nothing is compiled: an upper bound.
 
-    A layer keeps about 20 arrays of [B, T, C] and, where attention is not fused, 3 of [B, H, T, T].
+    A layer keeps about 21 arrays of [B, T, C] and 3 of [B, H, T, T] for the backward pass; dropout adds 3 and 1.5, its
+    masks among them. The backward pass of one layer needs 16 and 2 more, the logits 4 of [B, T, V], the optimizer and
+    the gradients 6 copies of the weights. A test compares this with what MLX allocates.
     """
     c = work.model
-    kept = work.chars * (20 * c.n_embd + 3 * c.n_head * work.context) * c.n_layer + 3 * work.chars * c.vocab_size
-    return 4 * (kept + 4 * n_params(c))
+    wide, square = (24, 4.5) if c.dropout else (21, 3)
+    kept = c.n_layer * (wide * c.n_embd + square * c.n_head * work.context)
+    one_layer = 16 * c.n_embd + 2 * c.n_head * work.context
+    return int(4 * (work.chars * (kept + one_layer + 4 * c.vocab_size) + 6 * n_params(c)))
 
 
-def check_fits(work: TrainWork, available_bytes: int) -> None:
-    """Raise UsageError, with a batch that fits, if `work` needs more than `available_bytes` (0: unknown)."""
-    need = step_bytes(work)
+def check_fits(work: TrainWork, available_bytes: int, peers: int = 1) -> None:
+    """Raise UsageError, with a batch that fits, if `work` needs more than `available_bytes` (0: unknown).
+
+    Each of the `peers` keeps its memory while the other one is measured.
+    """
+    need = peers * step_bytes(work)
     if available_bytes and need > available_bytes:
         smaller = range(work.batch - 1, 0, -1)
-        fits = next((b for b in smaller if step_bytes(replace(work, batch=b)) <= available_bytes), 0)
+        fits = next((b for b in smaller if peers * step_bytes(replace(work, batch=b)) <= available_bytes), 0)
         hint = f"Try --batch {fits}" if fits else "Try a smaller --context or --preset"
         size, needed, free = f"{work.batch} x {work.context}", f"{need / 1e9:.1f} GB", f"{available_bytes / 1e9:.1f}"
-        message = f"{size} needs about {needed} and {free} are free"
+        both = " for MLX and PyTorch together" if peers > 1 else ""
+        message = f"{size} needs about {needed}{both} and {free} are free"
         raise UsageError(message, hint)

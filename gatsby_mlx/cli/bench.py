@@ -66,7 +66,8 @@ def train(batch, context, dtype, dropout, compile_torch, to_loss, shapes, **opti
 
         return jobs[0].model, run
 
-    parts = [part(training_jobs(name, batch, context, dtype, dropout)) for name in shapes]
+    against = options["against"]
+    parts = [part(training_jobs(name, batch, context, dtype, dropout, against)) for name in shapes]
     measure(parts, default_pairs=10, compile_torch=compile_torch, **options)
 
 
@@ -192,7 +193,7 @@ def every(batch, context, dtype, dropout, compile_torch, submit, preset, **optio
     Examples:
       gatsby bench all --submit
     """
-    jobs = training_jobs(preset, batch, context, dtype, dropout)
+    jobs = training_jobs(preset, batch, context, dtype, dropout, options["against"])
 
     def run(bench: "Bench") -> "Results":
         decoding = suites().decode(bench) + suites().positions(bench) + suites().start(bench)

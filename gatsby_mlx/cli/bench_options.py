@@ -1,5 +1,6 @@
 """The options of `gatsby bench`, and the work that they describe."""
 
+import importlib.util
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -104,11 +105,14 @@ def step_options(function: F) -> F:
 
 
 def training_jobs(
-    name: str, batches: Sequence[int], contexts: Sequence[int], dtype: str, dropouts: str
+    name: str, batches: Sequence[int], contexts: Sequence[int], dtype: str, dropouts: str, against: str = "none"
 ) -> "list[TrainWork]":
-    """Return the work for each dropout, batch and context. Raises UsageError for what does not fit into memory."""
-    from gatsby_mlx import device
+    """Return the work for each dropout, batch and context. Raises UsageError for what does not fit into memory.
+
+    What is free has to do for both peers if PyTorch is measured, too.
+    """
     from gatsby_mlx.bench.work import TrainWork, check_fits
+    from gatsby_mlx.device.memory import gpu_memory_bytes, memory_bytes
 
     try:
         rates = [float(part) for part in dropouts.split(",")]
@@ -119,6 +123,8 @@ def training_jobs(
     model = changed(model, block_size=max(model.block_size, *contexts))
     models = [changed(model, dropout=rate) for rate in rates]
     jobs = [TrainWork(m, b, t, dtype) for m in models for b in batches for t in contexts]
+    sizes = [size for size in (memory_bytes()["available"], gpu_memory_bytes()) if size]
+    compared = against == "torch" or (against == "auto" and importlib.util.find_spec("torch") is not None)
     for job in jobs:
-        check_fits(job, device.memory_bytes()["available"])
+        check_fits(job, min(sizes, default=0), peers=2 if compared else 1)
     return jobs

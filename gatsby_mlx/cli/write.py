@@ -51,8 +51,14 @@ REFRESH_S = 0.2
 @click.option("--smoke", is_flag=True, help="Write one topic with each writer, to test that they all work here.")
 @click.option("--dry-run", is_flag=True, help="Print the plan: shares, downloads, memory and time. Writes nothing.")
 @click.option("--assemble", is_flag=True, help="Make a corpus of the stories that a stopped or running --out has.")
+@click.option(
+    "--wired",
+    is_flag=True,
+    help="On a Mac, keep a model's memory resident and use more of it: faster for one that nearly fills the memory. "
+    "Kernel panics are reported with it.",
+)
 @click.option("--print", "show", is_flag=True, help="Print every accepted story.")
-def command(blend, n, seed, topics, api_key_env, out, smoke, dry_run, assemble, show) -> None:
+def command(blend, n, seed, topics, api_key_env, out, smoke, dry_run, assemble, wired, show) -> None:
     """Write a corpus: every topic at the five levels of the dial. Each story is checked before it is accepted.
 
     After an interruption, the same command resumes. A finished corpus is left as it is.
@@ -79,7 +85,8 @@ def command(blend, n, seed, topics, api_key_env, out, smoke, dry_run, assemble, 
         chosen = with_api_keys(chosen, api_key_env)
     given = read_topics(topics) if topics else None
     config = api.write_config(chosen, n, seed, given, smoke=smoke, source=topics or "")
-    run = api.plan_writing(chosen, config, out, command_line(blend, config, topics, smoke, out, api_key_env), Ranks())
+    words = command_line(blend, config, topics, smoke, out, api_key_env, wired)
+    run = api.plan_writing(chosen, config, out, words, Ranks(), wired)
     if dry_run:
         from gatsby_mlx.cli.write_plan import plan_table
 
@@ -96,13 +103,20 @@ def command(blend, n, seed, topics, api_key_env, out, smoke, dry_run, assemble, 
 
 
 def command_line(
-    blend: str, config: "WriteConfig", topics: Path | None, smoke: bool, out: Path, api_key_env: str | None = None
+    blend: str,
+    config: "WriteConfig",
+    topics: Path | None,
+    smoke: bool,
+    out: Path,
+    api_key_env: str | None = None,
+    wired: bool = False,
 ) -> str:
     """Return the command that writes or resumes this corpus, without a password that is in a server's address."""
     key = ["--api-key-env", api_key_env] if api_key_env else []
     words = ["gatsby", "write", "--blend", without_passwords(blend), *key, "--n", config.n, "--seed", config.seed]
     words += ["--topics", topics] if topics else []
-    return shlex.join(map(str, [*words, *(["--smoke"] if smoke else []), "--out", out]))
+    words += [flag for flag, given in (("--smoke", smoke), ("--wired", wired)) if given]
+    return shlex.join(map(str, [*words, "--out", out]))
 
 
 def quiet_hub(blend: "Blend") -> None:

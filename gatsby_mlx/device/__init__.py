@@ -10,7 +10,7 @@
 from gatsby_mlx.device.blas import Blas, prepare
 from gatsby_mlx.device.compiler import compile_problem, compile_works
 from gatsby_mlx.device.doctor import machine
-from gatsby_mlx.device.memory import keep_pages, memory_bytes, memory_limits
+from gatsby_mlx.device.memory import keep_pages, limited_cache, memory_bytes, memory_limits
 from gatsby_mlx.device.threads import blas_threads, n_workers
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "compile_problem",
     "compile_works",
     "keep_pages",
+    "limited_cache",
     "machine",
     "memory_bytes",
     "memory_limits",

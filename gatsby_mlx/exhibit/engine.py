@@ -146,7 +146,7 @@ class Engine:
             stream = mx.new_thread_local_stream(mx.default_device())  # pyright: ignore[reportArgumentType]
             # One BLAS thread: two threads that wait for each other stall when a browser takes one of two cores
             # (docs/results.md, the exhibit).
-            with device.blas_threads(1), mx.stream(stream):
+            with device.limited_cache(), device.blas_threads(1), mx.stream(stream):
                 self.batch = TellingBatch(self.model, self.n_slots)
                 self._warm_up()
                 self.ready = True

@@ -196,7 +196,7 @@ class Decoder:
         prefill, would keep spinning on a core that another part needs.
         """
         one_thread = len(self.batch) == 1 or len(self.batch.slots.parts) > 1
-        with device.blas_threads(1) if one_thread else contextlib.nullcontext():
+        with device.limited_cache(), device.blas_threads(1) if one_thread else contextlib.nullcontext():
             while self._fill():
                 for slot, telling, new in self.batch.step():
                     job = self.jobs[slot]

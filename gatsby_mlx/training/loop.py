@@ -191,7 +191,8 @@ class Run:
         if self.ranks.broadcast(self._identity()) != self._identity():
             raise TrainingError("This process has another corpus or other options than the first one", SAME_HINT)
         n_workers = max(1, device.n_workers() // self.ranks.local)
-        with self._log() as log, Workers(self.model, n_workers, self.config.dtype) as workers:
+        workers = Workers(self.model, n_workers, self.config.dtype)
+        with self._log() as log, device.limited_cache(), workers:
             step = TrainingStep(self.model, self.optimizer, Ranked(workers, self.ranks), self.config.grad_clip)
             for event in self._events(step, should_stop):
                 log.write(json.dumps(plain(asdict(event))) + "\n")

@@ -3,6 +3,7 @@
 import time
 from dataclasses import replace
 
+from gatsby_mlx import device
 from gatsby_mlx.config import GPTConfig, TrainConfig
 from gatsby_mlx.corpus.load import Corpus
 from gatsby_mlx.model.gpt import GPT
@@ -41,7 +42,7 @@ def measure_speed(corpus: Corpus, shape: GPTConfig, config: TrainConfig, short: 
             k += n_micro
         return chars / (time.monotonic() - start)
 
-    with Workers(model, dtype=config.dtype) as workers:
+    with device.limited_cache(), Workers(model, dtype=config.dtype) as workers:
         step = TrainingStep(model, optimizer, workers, config.grad_clip)
         speeds = [speed(step, workers, sequences) for sequences in (data.short, data.sequences)]
     return 1 / (short / speeds[0] + (1 - short) / speeds[1])

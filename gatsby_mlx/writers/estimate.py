@@ -15,7 +15,7 @@ from gatsby_mlx.device.memory import published_bytes_per_s, read_bytes_per_s
 from gatsby_mlx.errors import WriterError
 from gatsby_mlx.writers import requirements
 from gatsby_mlx.writers.base import StoryJob, Writer
-from gatsby_mlx.writers.mlx_lm import MAX_BATCH, MEMORY_SHARE
+from gatsby_mlx.writers.mlx_lm import MAX_BATCH, UNWIRED_SHARE
 from gatsby_mlx.writers.specs import ModelSpec, Spec
 
 STORY_TOKENS = 180  # of a story of 130 words
@@ -93,7 +93,7 @@ def _model_seconds(
 ) -> tuple[tuple[float, float], str]:
     """Return the range of seconds for `stories` (full batch and fast; one at a time and slow), and its basis."""
     slow, fast, source = bandwidth
-    free, story_bytes = MEMORY_SHARE * (requirements.usable_bytes()[0] - size_bytes), spec.story_bytes()
+    free, story_bytes = UNWIRED_SHARE * (requirements.usable_bytes()[0] - size_bytes), spec.story_bytes()
     batch = spec.batch or max(1, min(MAX_BATCH, int(free / story_bytes) if story_bytes else MAX_BATCH))
     fewest = stories * story_s(spec.name, size_bytes, spec.kv_bytes, fast, batch)
     most = stories * story_s(spec.name, size_bytes, spec.kv_bytes, slow, 1)

@@ -11,6 +11,7 @@ Three things make it fast; each is a few lines below:
             print(draft.text)
 """
 
+import contextlib
 import gc
 import os
 import time
@@ -24,7 +25,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from gatsby_mlx import device
-from gatsby_mlx.device.memory import memory_bytes, working_set_bytes
+from gatsby_mlx.device.memory import kept_wired_limit, memory_bytes, working_set_bytes
 from gatsby_mlx.errors import WriterError
 from gatsby_mlx.story.obsession import GREEN_LIGHT, Obsession
 from gatsby_mlx.writers import local_models, prompts
@@ -45,19 +46,26 @@ MAX_BATCH = 32
 PREFILL_BATCH = 8  # prompts that are processed together
 PREFILL_STEP = 2048  # tokens of a prompt in one call of the model
 MEMORY_SHARE = 0.85  # of the usable memory; the rest is for activations and other programs
+UNWIRED_SHARE = 0.6  # of the same with Metal, where the wired limit is off: macOS may move what is not resident
 TOP_K = 256  # candidates of a draw: sorting all 200,000 tokens for each story would cost more than the model
 
 
 class MLXWriter(PromptedWriter):
-    """Writes with a model that mlx-lm can load. Inside the `with` block `model`, `tokenizer` and `batch` are set."""
+    """Writes with a model that mlx-lm can load. Inside the `with` block `model`, `tokenizer` and `batch` are set.
+
+    `wired` lets mlx-lm raise Metal's wired limit while it generates, so that the model and the stories stay resident,
+    and takes more of the memory for stories. It is off by default, because kernel panics are reported with it
+    (docs/metal.md). Elsewhere it changes nothing.
+    """
 
     model: "nn.Module | None" = None
     tokenizer: "TokenizerWrapper | None" = None
     batch = 1
 
-    def __init__(self, spec: ModelSpec, *, obsession: Obsession = GREEN_LIGHT):
+    def __init__(self, spec: ModelSpec, *, obsession: Obsession = GREEN_LIGHT, wired: bool = False):
         super().__init__(spec, obsession)
-        self.spec = spec
+        self.spec, self.wired = spec, wired
+        self._limits = contextlib.ExitStack()
         origin = {"folder": Path(spec.repo).name} if spec.folder else {"repo": spec.repo, "revision": spec.revision}
         sampling = {"temp": spec.temp, "top_p": spec.top_p, "max_tokens": spec.max_tokens, "batch": spec.batch}
         self.about = {"kind": "mlx-lm", **origin, **sampling, "prompts": prompts.digest(obsession)}
@@ -65,14 +73,21 @@ class MLXWriter(PromptedWriter):
     def __enter__(self) -> Self:
         """Load the model; download it first if it is not on this machine. Raises WriterError."""
         local = local_models.fetch(self.spec)
-        self.model, self.tokenizer = load(local.folder, self.name)
-        self.batch = self.spec.batch or self._fitting_batch()
-        self.source = {**local.about(), "batch": self.batch, "versions": versions()}
-        self.encode(self.story_prompt(STORY_PROBES[0]))  # a broken chat template is reported now, not in the middle
+        with contextlib.ExitStack() as stack:
+            stack.callback(self._free)
+            self.model, self.tokenizer = load(local.folder, self.name)
+            stack.enter_context(device.limited_cache())
+            self.batch = self.spec.batch or self._fitting_batch()
+            self.source = {**local.about(), "batch": self.batch, "versions": versions()}
+            self.encode(self.story_prompt(STORY_PROBES[0]))  # a broken chat template is reported now, not in the middle
+            self._limits = stack.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
         """Free the model's memory."""
+        self._limits.close()
+
+    def _free(self) -> None:
         import mlx.core as mx
 
         self.model = self.tokenizer = None
@@ -90,13 +105,14 @@ class MLXWriter(PromptedWriter):
         from mlx_lm.generate import BatchGenerator
 
         model, tokenizer = self._loaded()
-        generator = BatchGenerator(
-            model,
-            completion_batch_size=self.batch,
-            prefill_batch_size=min(PREFILL_BATCH, self.batch),
-            prefill_step_size=PREFILL_STEP,
-            stop_tokens=[[token] for token in tokenizer.eos_token_ids],
-        )
+        with contextlib.nullcontext() if self.wired else kept_wired_limit():  # its constructor raises the limit
+            generator = BatchGenerator(
+                model,
+                completion_batch_size=self.batch,
+                prefill_batch_size=min(PREFILL_BATCH, self.batch),
+                prefill_step_size=PREFILL_STEP,
+                stop_tokens=[[token] for token in tokenizer.eos_token_ids],
+            )
         active: dict[int, _Active[T]] = {}  # by the generator's id
         try:
             with mx.stream(generator.stream):
@@ -159,7 +175,7 @@ class MLXWriter(PromptedWriter):
         model, _ = self._loaded()
         cache = PrefixCache.compute(model, [[0] * 64, [0] * 63 + [1]]).cache  # 63 tokens, to measure its size
         story_bytes = self.spec.story_bytes(kv_bytes(cache))
-        n = int(free_bytes() / story_bytes) if story_bytes else MAX_BATCH
+        n = int(free_bytes(self.wired) / story_bytes) if story_bytes else MAX_BATCH
         if n < 1:
             message = f"{self.name} is loaded, but no memory is left for a story ({story_bytes / 1e9:.1f} GB)"
             raise WriterError(message, "Close other programs, or leave this model out of --blend")
@@ -276,13 +292,17 @@ def kv_bytes(cache: Sequence[Any]) -> int:
     return total
 
 
-def free_bytes() -> int:
-    """Return the memory for stories in bytes: a share of what is free on Metal or, without Metal, on this machine."""
+def free_bytes(wired: bool = False) -> int:
+    """Return the memory for stories in bytes: a share of what is free on Metal or, without Metal, on this machine.
+
+    With Metal the share is smaller unless the memory is `wired`.
+    """
     import mlx.core as mx
 
     limit = working_set_bytes()
-    free = limit - mx.get_active_memory() if limit else memory_bytes()["available"]
-    return int(MEMORY_SHARE * free)
+    if not limit:
+        return int(MEMORY_SHARE * memory_bytes()["available"])
+    return int((MEMORY_SHARE if wired else UNWIRED_SHARE) * (limit - mx.get_active_memory()))
 
 
 def versions() -> dict[str, str]:

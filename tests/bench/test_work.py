@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from gatsby_mlx.bench import work
@@ -55,3 +56,37 @@ def test_batch_that_does_not_fit_is_refused_with_one_that_does():
     with pytest.raises(UsageError, match="GB") as error:
         work.check_fits(job, 10**6)
     assert "smaller" in error.value.hint
+
+
+def test_a_comparison_needs_memory_for_both_peers():
+    job = work.TrainWork(batch=8)
+    work.check_fits(job, work.step_bytes(job))
+    with pytest.raises(UsageError, match="MLX and PyTorch together") as error:
+        work.check_fits(job, work.step_bytes(job), peers=2)
+    assert error.value.hint == "Try --batch 4" or error.value.hint == "Try --batch 3"
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.2])
+def test_estimate_of_a_step_is_what_mlx_allocates_or_a_little_more(dropout, monkeypatch):
+    """In the plain form and uncompiled, as the estimate supposes; compiled, a step needs less."""
+    import mlx.core as mx
+
+    from gatsby_mlx import device, kernels
+    from gatsby_mlx.config import TrainConfig
+    from gatsby_mlx.training import optim
+    from gatsby_mlx.training.sequences import MicroBatch
+    from gatsby_mlx.training.step import Gradients, TrainingStep
+
+    monkeypatch.setattr(kernels, "on_cpu", lambda: False)
+    monkeypatch.setattr(device, "compile_works", lambda: False)
+    job = work.TrainWork(GPTConfig(n_layer=2, n_head=4, n_embd=128, block_size=256, dropout=dropout), 4, 256)
+    model = GPT(job.model)
+    ids, ones = np.zeros((4, 256), np.int32), np.ones((4, 256), np.float32)
+    step = TrainingStep(model, optim.build(TrainConfig(optimizer="adamw"), model), Gradients(model))
+    step([(0, MicroBatch(ids, ids, ones, ones))])
+    mx.reset_peak_memory()
+    before = mx.get_active_memory()
+    step([(1, MicroBatch(ids, ids, ones, ones))])
+    held = 3 * 4 * work.n_params(job.model)  # weights and both moments, which `before` has
+    peak = mx.get_peak_memory() - before + held
+    assert 0.95 * peak < work.step_bytes(job) < 1.4 * peak

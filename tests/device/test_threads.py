@@ -22,7 +22,7 @@ def test_cpu_share_reads_a_containers_quota(text, share, monkeypatch):
     assert blas.cpu_share() == share
 
 
-def test_n_workers_is_at_most_one_per_core(monkeypatch):
+def test_n_workers_is_at_most_one_per_core(monkeypatch, cpu):
     assert 1 <= device.n_workers() <= min(8, blas.processors())
     monkeypatch.setattr(threads, "processors", lambda: 64)
     monkeypatch.setattr(threads, "cpu_share", lambda: 0)

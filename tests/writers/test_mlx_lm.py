@@ -195,12 +195,12 @@ def test_sampler_draws_from_top_p_and_depends_on_its_seed_only():
 
 
 def test_the_batch_fits_into_the_free_memory(folders, monkeypatch):
-    monkeypatch.setattr(mlx_lm, "free_bytes", lambda: 10**12)
+    monkeypatch.setattr(mlx_lm, "free_bytes", lambda wired: 10**12)
     with MLXWriter(spec(folders["granite"], batch=None)) as writer:
         assert writer.batch == mlx_lm.MAX_BATCH
-    monkeypatch.setattr(mlx_lm, "free_bytes", lambda: 4_000_000)
+    monkeypatch.setattr(mlx_lm, "free_bytes", lambda wired: 4_000_000)
     with MLXWriter(spec(folders["granite"], batch=None)) as writer:
         assert 1 <= writer.batch < mlx_lm.MAX_BATCH
-    monkeypatch.setattr(mlx_lm, "free_bytes", lambda: 1000)
+    monkeypatch.setattr(mlx_lm, "free_bytes", lambda wired: 1000)
     with pytest.raises(WriterError, match="no memory is left"), MLXWriter(spec(folders["granite"], batch=None)):
         pass
