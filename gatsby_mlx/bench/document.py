@@ -8,16 +8,15 @@ import json
 import os
 import platform
 import re
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 from gatsby_mlx import __version__, device
 from gatsby_mlx.bench.work import Settings
+from gatsby_mlx.device import arithmetic
 from gatsby_mlx.device.blas import THREAD_VARIABLES, processors
-from gatsby_mlx.device.doctor import platform_report
-from gatsby_mlx.device.memory import command_output
+from gatsby_mlx.device.doctor import platform_report, power
 from gatsby_mlx.errors import GatsbyError, UsageError
 
 SCHEMA = "gatsby-mlx/bench/1"
@@ -65,19 +64,6 @@ def _linux_processor() -> str:
     return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "")
 
 
-def power() -> str:
-    """Return the power source and the power-saving mode as the system reports them, "" if it does not.
-
-    On macOS these come from `pmset -g batt` and `pmset -g` (written from the manual page; not run on a Mac).
-    """
-    if sys.platform == "darwin":
-        source = command_output("pmset", "-g", "batt").splitlines()[:1]
-        low = [line.strip() for line in command_output("pmset", "-g").splitlines() if "lowpowermode" in line]
-        return "; ".join(" ".join(part.split()) for part in (*source, *low))
-    online = [path.read_text().strip() for path in sorted(Path("/sys/class/power_supply").glob("A*/online"))]
-    return {"1": "mains", "0": "battery"}.get(online[0], "") if online else ""
-
-
 def read(path: Path) -> dict[str, Any]:
     """Return the document at `path`. Raise GatsbyError if it cannot be read, UsageError if it has another schema."""
     hint = "Make one with: gatsby bench train --out FILE"
@@ -99,6 +85,8 @@ def title(content: dict[str, Any]) -> str:
     m, peers = content["machine"], content["halves"]
     system = f"macOS {m['macos']}" if m.get("macos") else f"{m['system']} {m['release']}"
     versions = ", ".join(f"{name} {peer['versions'][name]} on {peer['device']}" for name, peer in peers.items())
+    bits = peers["mlx"].get("product_bits")
+    versions += f"; MLX's products in {arithmetic.NAMES[bits]}" if bits in arithmetic.NAMES else ""
     size = f"{m['processors']} processors, {m['memory_bytes'] / 1e9:.0f} GB"
     return f"{m['chip']}, {size}, {system}, Python {m['python']}; {versions}; {content['created']}"
 

@@ -151,12 +151,12 @@ def load_model(model: str | None) -> "Model":
 def warn_if_slow(compiles: bool = False) -> None:
     """Say on stderr, in a line each, if there is no fast BLAS or (with `compiles`) if MLX cannot compile here."""
     from gatsby_mlx import device
-    from gatsby_mlx.device.compiler import HINT
+    from gatsby_mlx.device.compiler import compile_hint
 
     if warning := device.prepare().warning:
         click.echo(f"slow: {warning}", err=True)
     if compiles and (problem := device.compile_problem()):
-        click.echo(f"slow: {problem}, so steps run uncompiled. Try: {HINT}", err=True)
+        click.echo(f"slow: {problem}, so steps run uncompiled. Try: {compile_hint()}", err=True)
 
 
 def check_plot(path: Path | None) -> None:

@@ -34,13 +34,45 @@ def render(report: dict) -> str:
     memory = report["memory"]
     rows = [
         ("machine", f"{system}, {release}, Python {report['python']}"),
-        ("device", f"{report['device']['kind'].upper()}, MLX {report['mlx']}"),
+        ("device", describe_device(report)),
+        ("products", describe_products(report["products"])),
         ("blas", f"{blas['name']} ({blas['how']}) {blas['path']}".rstrip()),
         ("", " ".join(filter(None, [blas["version"], f"{blas['threads']} threads" if blas["threads"] else ""]))),
         ("speed", f"{speed['median']} GFLOP/s in float32 ({speed['low']} to {speed['high']}, {speed['product']})"),
         ("memory", f"{memory['available'] / 1e9:.1f} GB free of {memory['total'] / 1e9:.1f} GB"),
+        ("limits", describe_limits(report["limits"])),
+        ("disk", f"{report['disk']['free'] / 1e9:.1f} GB free here"),
+        ("power", report["power"]),
         ("compiler", f"{compiler['version'] or 'built in'}, mx.compile {'works' if compiler['works'] else 'does not'}"),
     ]
     lines = [f"{name:9} {value}" for name, value in rows if value]
     advice = report["advice"] or ["nothing slow is in use"]
     return "\n".join(lines + [""] + [f"- {line}" for line in advice])
+
+
+def describe_device(report: dict) -> str:
+    """Return whether MLX uses the GPU or the CPU, and of a GPU its name and memory."""
+    device, limit = report["device"], report["limits"]["gpu"]
+    words = f"MLX {report['mlx']} uses the {device['kind'].upper()}"
+    if device["kind"] == "cpu":
+        slow = ", which is slow on a Mac" if report["platform"].get("macos") else ""
+        return words + slow
+    return f"{words}, {device.get('device_name', 'unnamed')}, and may use {limit / 1e9:.1f} GB"
+
+
+def describe_products(products: dict) -> str:
+    """Return the arithmetic of float32 products, and how to choose the other one where there are two."""
+    if products["name"] == "float32":
+        return "float32 keeps all of its 23 bits"
+    return f"{products['name']}: float32 factors keep {products['bits']} bits; MLX_ENABLE_TF32=0 keeps all 23, slower"
+
+
+def describe_limits(limits: dict) -> str:
+    """Return the limits on a GPU's memory, "" on a CPU."""
+    if limits["cache"] is None:
+        return ""
+    line = f"MLX keeps at most {limits['cache'] / 1e9:.1f} GB of freed memory"
+    if limits["iogpu_wired"] is None:
+        return line
+    set_by = f"{limits['iogpu_wired'] / 1e9:.1f} GB by iogpu.wired_limit_mb" if limits["iogpu_wired"] else "macOS's own"
+    return f"{line}; the GPU's limit is {set_by}; nothing is wired"

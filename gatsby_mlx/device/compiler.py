@@ -13,7 +13,18 @@ import subprocess
 import sys
 from typing import Any
 
-HINT = "apt-get install g++"
+
+def compile_hint() -> str:
+    """Return what makes `mx.compile` work here, for a machine with a `compile_problem`.
+
+    >>> compile_hint() in ("unset MLX_DISABLE_COMPILE", "apt-get install g++", "xcode-select --install")
+    True
+    """
+    if os.environ.get("MLX_DISABLE_COMPILE"):
+        return "unset MLX_DISABLE_COMPILE"
+    if sys.platform == "darwin":
+        return "xcode-select --install"  # its g++ is clang, and does
+    return "apt-get install g++" if shutil.which("g++") is None else "set TMPDIR to a folder that you can write to"
 
 
 def compile_problem() -> str:
@@ -41,7 +52,8 @@ def compile_works() -> bool:
 def probe_compile() -> str:
     """Compile a tiny function with MLX and evaluate it; return what went wrong, or "". Takes up to a second.
 
-    An uncompiled function gives the same result, so check the graph: its dot form has "Compiled..." if MLX fused it.
+    On a CPU an uncompiled function gives the same result, so check the graph: its dot form has "Compiled..." if MLX
+    fused it. On a GPU MLX always compiles, or raises.
     """
     import mlx.core as mx
 
@@ -52,7 +64,9 @@ def probe_compile() -> str:
         mx.eval(out)
     except RuntimeError as error:
         return " ".join(str(error).split())[:300]
-    return "" if "Compiled" in graph.getvalue() else compile_problem() or "MLX ran the function uncompiled"
+    if mx.default_device() != mx.Device(mx.cpu) or "Compiled" in graph.getvalue():
+        return ""
+    return compile_problem() or "MLX ran the function uncompiled"
 
 
 def compiler_report() -> dict[str, Any]:

@@ -2,30 +2,37 @@
 
 import os
 import platform
+import shutil
 import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from gatsby_mlx.device.arithmetic import NAMES, product_bits
 from gatsby_mlx.device.blas import HINT, Blas, prepare, processors
-from gatsby_mlx.device.compiler import HINT as COMPILER_HINT
-from gatsby_mlx.device.compiler import compiler_report
-from gatsby_mlx.device.memory import command_output, memory_bytes
+from gatsby_mlx.device.compiler import compile_hint, compiler_report
+from gatsby_mlx.device.memory import cache_limit_bytes, command_output, gpu_memory_bytes, memory_bytes
 
 SIZE = (2048, 384, 1536)  # m, n, k of the measured product: an MLP layer of the `story` preset
 SMALL = (256, 384, 512)
 TIME_LIMIT_S = 0.6
 OPENBLAS_LIMITS = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")  # environment variables
 SLOW_GFLOP_S = 20.0  # the reference BLAS reaches 5; one core with AVX2 and OpenBLAS 80
+OLDEST_MACOS = 14  # for which there are wheels of MLX
+LITTLE_DISK_BYTES = 5 * 10**9
+ARM64_PYTHON = "brew install python@3.12, or uv python install 3.12"
+UPDATE = "System Settings > General > Software Update"
+POWER_MODES = (["lowpowermode"], ["powermode"])  # of pmset; the second where there is a high power mode, too
 
 
 def machine() -> dict[str, Any]:
     """Return the report as JSON can hold it. Takes about a second and imports MLX.
 
-    Keys: platform, python, mlx, device {kind, ...}, blas {how, name, path, version, threads, note, cure, fast},
-    measured_gflop_s {median, low, high, runs, product}, memory {total, available} in bytes, compiler {path, version,
-    works, note}, advice [lines].
+    Keys: platform, python, mlx, device {kind, ...}, products {bits, name}, blas {how, name, path, version, threads,
+    note, cure, fast}, measured_gflop_s {median, low, high, runs, product}, memory {total, available} in bytes, limits
+    {gpu, cache, iogpu_wired} in bytes, disk {free} in bytes, power, compiler {path, version, works, note}, advice
+    [lines].
     """
     from importlib import metadata
 
@@ -37,9 +44,13 @@ def machine() -> dict[str, Any]:
         "python": platform.python_version(),
         "mlx": metadata.version("mlx"),
         "device": device_report(),
+        "products": products_report(),
         "blas": {**fields, "cure": hint, "fast": blas.fast},
         "measured_gflop_s": measure_gflop_s(),
         "memory": memory_bytes(),
+        "limits": limits_report(),
+        "disk": {"free": shutil.disk_usage(Path.cwd()).free},
+        "power": power(),
         "compiler": compiler_report(),
     }
     report["advice"] = advice(report, blas)
@@ -47,16 +58,17 @@ def machine() -> dict[str, Any]:
 
 
 def platform_report() -> dict[str, Any]:
-    """Return {system, release, processor}; on macOS also {macos, chip, rosetta}.
+    """Return {system, release, processor}; on macOS also {macos, chip, rosetta, virtual}.
 
-    The macOS part is written from Apple's documentation (`sysctl.proc_translated` is 1 under Rosetta), not tested on a
-    Mac.
+    The macOS part is written from Apple's documentation (`sysctl.proc_translated` is 1 under Rosetta, and
+    `kern.hv_vmm_present` in a virtual machine), not tested on a Mac.
     """
     report = {"system": platform.system(), "release": platform.release(), "processor": platform.machine()}
     if sys.platform == "darwin":
         translated = platform.machine() == "x86_64" and command_output("sysctl", "-n", "sysctl.proc_translated") == "1"
         chip = command_output("sysctl", "-n", "machdep.cpu.brand_string")
-        report |= {"macos": platform.mac_ver()[0], "chip": chip, "rosetta": translated}
+        virtual = command_output("sysctl", "-n", "kern.hv_vmm_present") == "1"
+        report |= {"macos": platform.mac_ver()[0], "chip": chip, "rosetta": translated, "virtual": virtual}
     return report
 
 
@@ -68,6 +80,34 @@ def device_report() -> dict[str, Any]:
     info = mx.device_info(device) if hasattr(mx, "device_info") else {}
     plain = {key: value for key, value in info.items() if isinstance(value, str | int | float | bool)}
     return {**plain, "kind": "gpu" if "gpu" in str(device) else "cpu"}
+
+
+def products_report() -> dict[str, Any]:
+    """Return {bits, name} of the arithmetic of float32 products: {23, "float32"} or {10, "TF32"}."""
+    bits = product_bits()
+    return {"bits": bits, "name": NAMES[bits]}
+
+
+def limits_report() -> dict[str, int | None]:
+    """Return {gpu, cache, iogpu_wired} in bytes: what the GPU may use, how much of it MLX's cache keeps, and the limit
+    that `sysctl iogpu.wired_limit_mb` sets for the GPU (0: macOS decides). `gpu` is 0 and `cache` None on a CPU.
+    """
+    megabytes = command_output("sysctl", "-n", "iogpu.wired_limit_mb") if sys.platform == "darwin" else ""
+    wired = int(megabytes) << 20 if megabytes.isdigit() else None
+    return {"gpu": gpu_memory_bytes(), "cache": cache_limit_bytes(), "iogpu_wired": wired}
+
+
+def power() -> str:
+    """Return the power source and the power-saving mode as the system reports them, "" if it does not.
+
+    On macOS these come from `pmset -g batt` and `pmset -g` (written from the manual page; not run on a Mac).
+    """
+    if sys.platform == "darwin":
+        source = [command_output("pmset", "-g", "batt").split("\n")[0].removeprefix("Now drawing from ").strip("'")]
+        modes = [line for line in command_output("pmset", "-g").splitlines() if line.split()[:1] in POWER_MODES]
+        return "; ".join(" ".join(part.split()) for part in (*source, *modes) if part)
+    online = [path.read_text().strip() for path in sorted(Path("/sys/class/power_supply").glob("A*/online"))]
+    return {"1": "mains", "0": "battery"}.get(online[0], "") if online else ""
 
 
 def measure_gflop_s() -> dict[str, Any]:
@@ -113,16 +153,18 @@ def _uses_old_kernel(version: str) -> bool:
 
 def advice(report: dict[str, Any], blas: Blas) -> list[str]:
     """Return a line for each thing that is slow and can be fixed, with the command that fixes it."""
-    lines = []
-    if report["platform"].get("rosetta"):
-        lines.append("this Python runs under Rosetta; install a native arm64 Python (from python.org or Homebrew)")
+    lines = _mac_advice(report) if report["platform"].get("macos") else []
+    if 0 < report["disk"]["free"] < LITTLE_DISK_BYTES:
+        lines.append(f"only {report['disk']['free'] / 1e9:.1f} GB of disk are free here; the four models need 31 GB")
     if blas.warning:
         lines.append(blas.warning)
     elif blas.how == "off":
         lines.append("GATSBY_BLAS=off selects MLX's slow reference BLAS; unset GATSBY_BLAS")
     elif blas.how == "late" and not blas.path:
         lines.append("mlx.core was imported too early; call gatsby_mlx.device.prepare() first")
-    elif report["device"]["kind"] == "cpu" and report["measured_gflop_s"]["high"] < SLOW_GFLOP_S:
+    elif (
+        blas.how != "macos" and report["device"]["kind"] == "cpu" and report["measured_gflop_s"]["high"] < SLOW_GFLOP_S
+    ):
         lines.append(f"{blas.name} is slow here ({report['measured_gflop_s']['high']} GFLOP/s at best); try {HINT}")
     if blas.threads == 1 and processors() > 1:
         serial = "without threads" in blas.note
@@ -133,5 +175,22 @@ def advice(report: dict[str, Any], blas: Blas) -> list[str]:
         settings = " and ".join(f"{name}={os.environ[name]}" for name in limits)
         lines.append(f"{settings}: OpenBLAS does not use all instructions of this processor; unset {' '.join(limits)}")
     if not report["compiler"]["works"]:
-        lines.append(f"{report['compiler']['note']}, so training steps run uncompiled or fail; {COMPILER_HINT}")
+        lines.append(f"{report['compiler']['note']}, so training steps run uncompiled or fail; {compile_hint()}")
+    return lines
+
+
+def _mac_advice(report: dict[str, Any]) -> list[str]:
+    """Return the lines for a Mac, in the words of macOS and Homebrew."""
+    mac, lines = report["platform"], []
+    if mac.get("rosetta"):
+        lines.append(f"this Python runs under Rosetta, for Intel; install an arm64 one: {ARM64_PYTHON}")
+    if int(mac["macos"].split(".")[0]) < OLDEST_MACOS:
+        lines.append(f"MLX needs macOS {OLDEST_MACOS} or later, and this is {mac['macos']}: {UPDATE}")
+    if report["device"]["kind"] == "cpu":
+        why = "a virtual machine shows it none" if mac.get("virtual") else "MLX found no GPU"
+        lines.append(f"MLX uses the CPU ({why}), which is slow on a Mac: use an arm64 Python on the Mac itself")
+    elif mac.get("virtual"):
+        lines.append("this Mac is a virtual machine: its GPU is slow, and may lack bfloat16")
+    if "powermode 1" in report["power"]:
+        lines.append("Low Power Mode is on; turn it off for long work: System Settings > Battery")
     return lines

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import mlx.core as mx
 import numpy as np
+import platforms
 import pytest
 from mlx.utils import tree_flatten
 from training_tools import COMPILED_SHAPE, assert_close, batches_of, flat, gradients_of, model_of
@@ -177,7 +178,7 @@ def test_workers_that_fail_to_start_leave_no_thread(monkeypatch):
     assert threading.active_count() == before
 
 
-@pytest.mark.parametrize("how", ["disabled", "no compiler"])
+@pytest.mark.parametrize("how", ["disabled", pytest.param("no compiler", marks=platforms.linux_compiler)])
 def test_workers_train_without_a_compiler(tmp_path, how):
     env = {"MLX_DISABLE_COMPILE": "1"}
     if how == "no compiler":
