@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 TOOLS := $(VENV)/.tools
 TORCH := $(VENV)/.torch
 
-.PHONY: demo test test-all bench lint format checkpoint clean
+.PHONY: demo test test-all test-gpu bench lint format checkpoint clean
 
 demo: $(STAMP)
 	$(BIN)/gatsby demo
@@ -18,6 +18,12 @@ test: $(TOOLS)
 
 test-all: $(TORCH) lint
 	$(PYTEST) -m "not network" $(PYTEST_ARGS)
+
+# On whatever GPU MLX has: a Mac's, or one of NVIDIA's with mlx[cuda13]. It says which, and stops where there is none.
+GPU_TESTS := tests/kernels tests/model tests/training tests/writers tests/device
+test-gpu: $(TOOLS)
+	@$(BIN)/gatsby doctor | grep -w GPU || { echo "MLX has no GPU here; for NVIDIA: pip install 'mlx[cuda13]'"; exit 1; }
+	$(BIN)/pytest -q -m "not network and not baseline" $(GPU_TESTS) $(PYTEST_ARGS)
 
 bench: $(TORCH)
 	$(BIN)/gatsby bench all

@@ -31,6 +31,7 @@ def test_this_python_fits(python_fits):
 
 
 def test_python_that_is_too_old_gets_the_way_out(python_fits, monkeypatch):
+    monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.setattr(sys, "version_info", (3, 9, 18))
     told = python_fits.problem()
     assert "3.9" in told
@@ -38,15 +39,41 @@ def test_python_that_is_too_old_gets_the_way_out(python_fits, monkeypatch):
     assert "\n" not in told
 
 
+def mac(monkeypatch, version: str = "26.2", machine: str = "arm64", translated: str = "") -> None:
+    """Let Python believe that it runs on a Mac."""
+    monkeypatch.setattr(sys, "platform", "darwin")
+    monkeypatch.setattr(platform, "machine", lambda: machine)
+    monkeypatch.setattr(platform, "mac_ver", lambda: (version, ("", "", ""), machine))
+    monkeypatch.setattr(subprocess, "run", lambda *a, **k: SimpleNamespace(stdout=translated))
+
+
 @pytest.mark.parametrize(("answer", "told"), [("1\n", "Rosetta"), ("", "Apple Silicon"), ("0\n", "Apple Silicon")])
 def test_python_on_an_intel_mac_or_under_rosetta_gets_its_reason(python_fits, monkeypatch, answer, told):
-    monkeypatch.setattr(sys, "platform", "darwin")
-    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
-    monkeypatch.setattr(subprocess, "run", lambda *a, **k: SimpleNamespace(stdout=answer))
+    mac(monkeypatch, machine="x86_64", translated=answer)
     assert told in python_fits.problem()
+    assert told != "Rosetta" or "brew install python@3.12" in python_fits.problem()
+
+
+@pytest.mark.parametrize(("version", "told"), [("13.6.7", "macOS 14"), ("14.0", ""), ("15.1", ""), ("26.2", "")])
+def test_macos_is_new_enough_for_mlx_or_gets_the_way_out(python_fits, monkeypatch, version, told):
+    mac(monkeypatch, version)
+    found = python_fits.problem()
+    assert bool(found) == bool(told)
+    assert told in found
+    assert not told or "Software Update" in found
+
+
+def test_xcodes_python_gets_a_newer_one(python_fits, monkeypatch):
+    mac(monkeypatch)
+    monkeypatch.setattr(sys, "version_info", (3, 9, 6))
+    found = python_fits.problem()
+    assert "Xcode" in found
+    assert "brew install python@3.12" in found
+    assert "apt-get" not in found
 
 
 def test_other_systems_and_a_python_without_venv_get_their_reason(python_fits, monkeypatch):
+    monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.setitem(sys.modules, "ensurepip", None)
     assert "python3-venv" in python_fits.problem()
     monkeypatch.setattr(sys, "platform", "win32")

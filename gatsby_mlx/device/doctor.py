@@ -153,6 +153,7 @@ def _uses_old_kernel(version: str) -> bool:
 
 def advice(report: dict[str, Any], blas: Blas) -> list[str]:
     """Return a line for each thing that is slow and can be fixed, with the command that fixes it."""
+    speed = report["measured_gflop_s"]["high"]
     lines = _mac_advice(report) if report["platform"].get("macos") else []
     if 0 < report["disk"]["free"] < LITTLE_DISK_BYTES:
         lines.append(f"only {report['disk']['free'] / 1e9:.1f} GB of disk are free here; the four models need 31 GB")
@@ -162,10 +163,8 @@ def advice(report: dict[str, Any], blas: Blas) -> list[str]:
         lines.append("GATSBY_BLAS=off selects MLX's slow reference BLAS; unset GATSBY_BLAS")
     elif blas.how == "late" and not blas.path:
         lines.append("mlx.core was imported too early; call gatsby_mlx.device.prepare() first")
-    elif (
-        blas.how != "macos" and report["device"]["kind"] == "cpu" and report["measured_gflop_s"]["high"] < SLOW_GFLOP_S
-    ):
-        lines.append(f"{blas.name} is slow here ({report['measured_gflop_s']['high']} GFLOP/s at best); try {HINT}")
+    elif blas.how != "macos" and report["device"]["kind"] == "cpu" and speed < SLOW_GFLOP_S:
+        lines.append(f"{blas.name} is slow here ({speed} GFLOP/s at best); try {HINT}")
     if blas.threads == 1 and processors() > 1:
         serial = "without threads" in blas.note
         fix = "apt-get install libopenblas0-pthread" if serial else "unset OPENBLAS_NUM_THREADS"

@@ -18,6 +18,7 @@ import contextlib
 import functools
 import importlib.abc
 import importlib.machinery
+import importlib.util
 import os
 import platform
 import resource
@@ -168,6 +169,9 @@ class _AfterImport(importlib.abc.MetaPathFinder):
     """Loads a fast BLAS before `mlx.core`, and gives it a GPU and TF32 after it."""
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> importlib.machinery.ModuleSpec | None:
+        if name == "truststore._macos":  # its certificates are macOS's: OpenSSL's stand in
+            found = importlib.machinery.PathFinder.find_spec("truststore._openssl", path)
+            return importlib.util.spec_from_file_location(name, found.origin) if found and found.origin else None
         if name != "mlx.core":
             return None
         spec = importlib.machinery.PathFinder.find_spec(name, path, target)

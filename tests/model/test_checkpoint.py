@@ -9,6 +9,7 @@ from hashlib import sha256
 from pathlib import Path
 
 import mlx.core as mx
+import platforms
 import pytest
 from mlx.utils import tree_flatten
 from safetensors.numpy import load_file
@@ -131,6 +132,7 @@ def test_arrays_that_do_not_fit_the_architecture_are_refused(folder):
     with_arrays({**arrays, "ln_f.weight": mx.ones((16,), mx.int16)}, "ln_f.weight", "int16")
 
 
+@platforms.low_precision
 @pytest.mark.parametrize("dtype", [mx.float16, mx.bfloat16])
 def test_half_precision_weights_are_loaded_as_float32(tmp_path, dtype):
     model = tiny(bias=True)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import mlx.core as mx
 import numpy as np
+import platforms
 import pytest
 from mlx.utils import tree_flatten, tree_map
 
@@ -88,6 +89,7 @@ def test_run_learns_and_saves_best_and_last(tmp_path, recipe):
     assert not (tmp_path / "run" / "best-loss" / "optimizer.safetensors").exists()
 
 
+@platforms.low_precision
 @pytest.mark.parametrize("recipe", [RECIPE, BASELINE], ids=["story", "window"])
 def test_low_precision_learns_what_float32_learns(tmp_path, recipe):
     curves = {}

@@ -50,6 +50,7 @@ def test_workers_may_be_more_than_batches():
         assert three == pytest.approx(workers.losses([pairs[0][1]]), rel=1e-6)
 
 
+@platforms.low_precision
 @pytest.mark.parametrize(("dtype", "tolerance"), [("bfloat16", 0.03), ("float16", 0.004)])
 def test_workers_in_low_precision_give_float32_gradients(dtype, tolerance):
     model, pairs = model_of(dropout=0.1), [(i, b) for i, b in enumerate(batches_of(3))]

@@ -8,6 +8,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import platforms
 import pytest
 from safetensors.numpy import load_file
 from test_loop import RECIPE, SHAPE, corpus, run_in
@@ -167,6 +168,7 @@ def test_resume_needs_the_same_start(stopped, tmp_path):
     assert again.progress.step == 1
 
 
+@platforms.low_precision
 def test_resume_is_exact_in_low_precision(tmp_path):
     recipe = replace(RECIPE, dtype="bfloat16", eval_every_chars=2_000)
     list(run_in(tmp_path / "unbroken", recipe).events())

@@ -6,6 +6,7 @@ import math
 import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
+import platforms
 import pytest
 from mlx.utils import tree_flatten
 from training_tools import COMPILED_SHAPE, assert_close, batches_of, computed, flat, gradients_of, model_of
@@ -17,7 +18,10 @@ from gatsby_mlx.training.sequences import MicroBatch
 from gatsby_mlx.training.step import Gradients, TrainingStep, arrays, clip, loss_sums, mean_losses
 
 ADAMW = TrainConfig(lr=0.01, optimizer="adamw", weight_decay=0.1)
-DTYPES = [("float32", 1e-5), ("bfloat16", 0.03), ("float16", 0.004)]
+DTYPES = [("float32", 1e-5)] + [
+    pytest.param(dtype, tolerance, marks=platforms.low_precision)
+    for dtype, tolerance in (("bfloat16", 0.03), ("float16", 0.004))
+]
 
 
 @pytest.fixture(autouse=True)
@@ -139,6 +143,7 @@ def test_low_precision_gives_float32_gradients_close_to_the_exact_ones(case, dty
     assert (np.array(low_sums) == sums).all() == (dtype == "float32")
 
 
+@platforms.low_precision
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_low_precision_uses_new_weights_and_evaluates_in_float32(case, dtype):
     model, pairs = case

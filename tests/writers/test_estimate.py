@@ -15,7 +15,7 @@ STORIES = dict.fromkeys([*FOUR, "house", "s"], 600)
 def chip(monkeypatch, tmp_path):
     """Return a function that makes this machine a Mac with the given chip. No model is downloaded."""
 
-    def pretend(brand: str, usable_bytes: int = 48 * 10**9) -> None:
+    def pretend(brand: str, usable_bytes: int = 64 * 10**9) -> None:
         monkeypatch.setattr(memory.sys, "platform", "darwin")
         monkeypatch.setattr(memory, "command_output", lambda *words: brand)
         monkeypatch.setattr(requirements, "usable_bytes", lambda: (usable_bytes, True))

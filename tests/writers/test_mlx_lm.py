@@ -204,3 +204,37 @@ def test_the_batch_fits_into_the_free_memory(folders, monkeypatch):
     monkeypatch.setattr(mlx_lm, "free_bytes", lambda wired: 1000)
     with pytest.raises(WriterError, match="no memory is left"), MLXWriter(spec(folders["granite"], batch=None)):
         pass
+
+
+WORKING_SET = 10**10
+
+
+@pytest.fixture
+def metal(monkeypatch):
+    """Give MLX a working set, as with Metal; return the wired limits that are set, the last one last."""
+    import mlx.core as mx
+
+    limits = [123]
+
+    def set_wired_limit(limit: int) -> int:
+        limits.append(limit)
+        return limits[-2]
+
+    monkeypatch.setattr(mx, "device_info", lambda *_: {"max_recommended_working_set_size": WORKING_SET})
+    monkeypatch.setattr(mx, "set_wired_limit", set_wired_limit)
+    return limits
+
+
+@pytest.mark.parametrize("wired", [False, True])
+def test_the_wired_limit_is_raised_only_when_asked_and_put_back_at_the_end(folders, metal, wired):
+    with MLXWriter(spec(folders["granite"], max_tokens=4), wired=wired) as writer:
+        drafts = writer.write(deque([StoryJob("a cat and a hat", "Nora", 1, i) for i in range(2)]))
+        next(drafts)
+        assert metal[-1] == (WORKING_SET if wired else 123)
+        list(drafts)
+    assert metal[-1] == 123
+
+
+def test_an_unwired_model_takes_a_modest_share_of_the_memory(monkeypatch):
+    monkeypatch.setattr(mlx_lm, "working_set_bytes", lambda: WORKING_SET)
+    assert mlx_lm.free_bytes() < 0.62 * WORKING_SET < 0.8 * WORKING_SET < mlx_lm.free_bytes(wired=True)
