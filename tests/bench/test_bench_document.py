@@ -47,6 +47,13 @@ def test_table_without_pytorch_has_no_columns_for_it(content):
     assert "1,550" in shown and "PyTorch" not in shown.splitlines()[1]
 
 
+def test_title_says_which_arithmetic_was_timed(content):
+    assert "products" not in document.title(content)  # documents of earlier versions
+    for bits, name in ((23, "float32"), (10, "TF32")):
+        content["halves"]["mlx"] = {**content["halves"]["mlx"], "product_bits": bits}
+        assert f"MLX's products in {name}" in document.title(content)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [("{", "not a JSON"), ("[1]", "schema None"), ('{"schema": "gatsby-mlx/bench/9"}', "bench/9'")],
