@@ -34,7 +34,8 @@ def gatsby(*args: object) -> Result:
 
 
 def environment(home: Path, **more: str) -> dict[str, str]:
-    kept = {k: os.environ[k] for k in ("PATH", "LANG", "XDG_CACHE_HOME", "TMPDIR") if k in os.environ}
+    shared = ("PATH", "LANG", "XDG_CACHE_HOME", "TMPDIR", "MLX_ENABLE_TF32")
+    kept = {k: os.environ[k] for k in shared if k in os.environ}
     kept |= {"XDG_CACHE_HOME": kept.get("XDG_CACHE_HOME", str(Path("~/.cache").expanduser()))}  # holds the BLAS shim
     kept |= {"PYTHONDONTWRITEBYTECODE": "1"}  # a process with a limit on file sizes would leave torn ones
     return {**kept, "HOME": str(home), "TERM": "xterm-256color", "PYTHONPATH": str(ROOT), **more}

@@ -12,7 +12,7 @@ import hub_server
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-KEPT = ("PATH", "LANG", "XDG_CACHE_HOME", "TMPDIR", "OPENBLAS_CORETYPE")
+KEPT = ("PATH", "LANG", "XDG_CACHE_HOME", "TMPDIR", "OPENBLAS_CORETYPE", "MLX_ENABLE_TF32")
 
 
 SEVERAL = """
