@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import platforms
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -112,6 +113,7 @@ def test_dead_process_is_reported_by_the_other_one(dead, tmp_path):
     assert "Another process of this run is gone" in lines[0] and "--resume" in lines[0]
 
 
+@platforms.proc
 @pytest.mark.slow
 def test_dead_process_ends_the_run_and_keeps_the_checkpoint(tmp_path):
     from gatsby_mlx.model import checkpoint
