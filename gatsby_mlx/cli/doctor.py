@@ -75,4 +75,4 @@ def describe_limits(limits: dict) -> str:
     if limits["iogpu_wired"] is None:
         return line
     set_by = f"{limits['iogpu_wired'] / 1e9:.1f} GB by iogpu.wired_limit_mb" if limits["iogpu_wired"] else "macOS's own"
-    return f"{line}; the GPU's limit is {set_by}; nothing is wired"
+    return f"{line}; the GPU's limit is {set_by}; nothing is wired but with gatsby write --wired"
