@@ -9,6 +9,7 @@ Each function here calls the form for MLX's default device.
 
 from collections.abc import Sequence
 from types import ModuleType
+from typing import Any
 
 from gatsby_mlx import device
 
@@ -24,6 +25,11 @@ from gatsby_mlx.kernels import cpu, mlx
 def on_cpu() -> bool:
     """Return whether MLX's default device is the CPU."""
     return mx.default_device() == mx.Device(mx.cpu)
+
+
+def compute(*trees: Any) -> None:
+    """Compute arrays, or trees of arrays. On a CPU wait for them; a GPU gets them queued, and nothing waits for it."""
+    (mx.eval if on_cpu() else mx.async_eval)(*trees)
 
 
 def _chosen() -> ModuleType:
@@ -65,4 +71,13 @@ def slot_update(cached: mx.array, new: mx.array, positions: mx.array) -> mx.arra
     return _chosen().slot_update(cached, new, positions)
 
 
-__all__ = ["causal_attention", "dropout_mask", "gelu_erf", "gelu_tanh", "on_cpu", "slot_attention", "slot_update"]
+__all__ = [
+    "causal_attention",
+    "compute",
+    "dropout_mask",
+    "gelu_erf",
+    "gelu_tanh",
+    "on_cpu",
+    "slot_attention",
+    "slot_update",
+]

@@ -62,7 +62,7 @@ class Workers:
         """
         with self._in_stream():
             mx.eval(mx.zeros(1) + 1)
-            return Gradients(GPT(self.model.config), self.dtype, self._graph_lock)
+            return Gradients(self.model.copy(), self.dtype, self._graph_lock)
 
     def _in_stream(self) -> mx.StreamContext:
         return mx.stream(self._stream or mx.default_device())
