@@ -66,9 +66,17 @@ def slot_attention(q: mx.array, keys: mx.array, values: mx.array, visible: mx.ar
     return _chosen().slot_attention(q, keys, values, visible)
 
 
-def slot_update(cached: mx.array, new: mx.array, positions: mx.array) -> mx.array:
-    """Return `cached` [B, H, S, D] with `new` [B, H, 1, D] written at the position [B] of each sequence."""
-    return _chosen().slot_update(cached, new, positions)
+def slot_update(cached: mx.array, new: mx.array, columns: mx.array) -> mx.array:
+    """Return `cached` [B, H, S, D] with `new` [B, H, 1, D] written at the column [B] of each sequence.
+
+    Off the CPU all columns are equal (see `model.batch`).
+    """
+    return _chosen().slot_update(cached, new, columns)
+
+
+def stored(weight: mx.array) -> mx.array:
+    """Return the matrix [out, in] of a linear layer, the same numbers, stored as products with a batch read it fastest."""
+    return _chosen().stored(weight)
 
 
 __all__ = [
@@ -80,4 +88,5 @@ __all__ = [
     "on_cpu",
     "slot_attention",
     "slot_update",
+    "stored",
 ]

@@ -167,12 +167,6 @@ class GPT(nn.Module):
             x = block(x, caches[layer] if caches else None)
         return self.wte.as_linear(self.ln_f(x))  # [B, T, V], with the weights of the embedding
 
-    def copy(self) -> "GPT":
-        """Return a model of the same shape and arithmetic, with other weights."""
-        other = GPT(self.config)
-        other.wte.gradient = self.wte.gradient
-        return other
-
     def named(self) -> dict[str, mx.array]:
         """Return the parameters by their dotted names, as in a checkpoint."""
         return flat(self.parameters())

@@ -15,6 +15,7 @@ This is the code that a GPU runs. On a CPU, `parallel.Workers` takes the place o
 micro-batches over threads. `parallel.Ranked` spreads them over processes.
 """
 
+import copy
 import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -88,7 +89,7 @@ class Gradients:
 
     def __init__(self, model: GPT, dtype: mx.Dtype = mx.float32, graph_lock: AbstractContextManager | None = None):
         self.model, self.graph_lock = model, graph_lock or nullcontext()
-        low = model.copy() if dtype != mx.float32 else None  # holds the weights cast to `dtype`
+        low = copy.deepcopy(model) if dtype != mx.float32 else None  # holds the weights cast to `dtype`
 
         def loss(*batch: mx.array) -> tuple[mx.array, mx.array]:  # the first one is differentiated
             network = model

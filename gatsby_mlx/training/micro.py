@@ -1,0 +1,43 @@
+"""How much of a step goes through the model at once: as the recipe says on a CPU, as memory permits on a GPU.
+
+On a CPU a step's micro-batches are what its worker threads share, and the presets have two. A GPU is busier with fewer
+and larger ones.
+
+>>> from gatsby_mlx.config import preset
+>>> story = preset("story")
+>>> round(activation_bytes(story.model) * story.training.batch_chars / 1e9, 1)  # GB of a step of 4,096 characters
+3.3
+"""
+
+import math
+
+from gatsby_mlx import kernels
+from gatsby_mlx.config import GPTConfig, TrainConfig
+from gatsby_mlx.device.memory import memory_bytes, working_set_bytes
+
+MEMORY_SHARE = 0.5  # of what is free: the rest is for the weights, the optimizer and the step that is queued
+
+
+def activation_bytes(model: GPTConfig) -> int:
+    """Estimate the bytes for each character that a forward pass keeps for the backward pass, in float32.
+
+    A layer keeps about 22 arrays of [B, T, C], and the plain form of attention 3 of [B, H, T, T], or 4 with dropout:
+    MLX has no fused attention for training with dropout. T is the context, the most that a sequence can have.
+    """
+    attention = (4 if model.dropout else 3) * model.n_head * model.block_size
+    return 4 * (model.n_layer * (22 * model.n_embd + attention) + 4 * model.vocab_size)
+
+
+def micro_chars(config: TrainConfig, model: GPTConfig, n_processes: int = 1) -> int:
+    """Return how many characters of a step go through `model` at once: on a CPU what `config` says.
+
+    On a GPU a step is split into as few micro-batches as its free memory permits, in equal numbers for `n_processes`,
+    and none is smaller than a sequence.
+    """
+    free = [n for n in (working_set_bytes(), memory_bytes()["available"]) if n]
+    if kernels.on_cpu() or not free:
+        return config.micro_chars
+    need, budget = config.batch_chars * activation_bytes(model), MEMORY_SHARE * min(free)
+    most = max(n_processes, config.batch_chars // model.block_size)
+    n = min(n_processes * math.ceil(need / budget / n_processes), most)
+    return config.batch_chars // n
