@@ -75,7 +75,7 @@ def slot_update(cached: mx.array, new: mx.array, columns: mx.array) -> mx.array:
 
 
 def stored(weight: mx.array) -> mx.array:
-    """Return the matrix [out, in] of a linear layer, the same numbers, stored as products with a batch read it fastest."""
+    """Return the matrix [out, in] of a linear layer, stored as products with a batch of rows read it fastest."""
     return _chosen().stored(weight)
 
 

@@ -127,9 +127,9 @@ class Slots:
         if self.column is None:
             return
         if not self.used.any():
-            self.column = _rounded_up(T) - 1
+            self.column = T - 1
         elif self.column < T - 1:
-            self._shift(_rounded_up(T - 1 - self.column))
+            self._shift(T - 1 - self.column)
 
     def _shift(self, n: int) -> None:
         """Move the shared column by `n`, and the caches with it."""
