@@ -54,7 +54,7 @@ if TYPE_CHECKING:
 @click.option(
     "--resume",
     is_flag=True,
-    help="Continue the run in --out, bit for bit: see the documentation for a GPU.",
+    help="Continue the run in --out bit for bit; one that version 0.1 began on a GPU, as exactly as two runs agree.",
 )
 @click.pass_context
 def command(ctx, preset, corpus, start, out, max_chars, lr, dropout, dtype, micro_chars, seed, resume) -> None:

@@ -9,8 +9,6 @@ and larger ones.
 3.9
 """
 
-import math
-
 from gatsby_mlx import kernels
 from gatsby_mlx.config import GPTConfig, TrainConfig
 from gatsby_mlx.device.memory import memory_bytes, working_set_bytes
@@ -33,13 +31,14 @@ def activation_bytes(model: GPTConfig) -> int:
 def micro_chars(config: TrainConfig, model: GPTConfig, n_processes: int = 1) -> int:
     """Return how many characters of a step go through `model` at once: on a CPU what `config` says.
 
-    On a GPU a step is split into as few micro-batches as its free memory permits, in equal numbers for `n_processes`,
-    and none is smaller than a sequence.
+    On a GPU a step goes through in one part for each of `n_processes`. If half of the free memory does not hold a part,
+    it is halved, and again, but not below a sequence.
     """
     free = [n for n in (working_set_bytes(), memory_bytes()["available"]) if n]
     if kernels.on_cpu() or not free:
         return config.micro_chars
     need, budget = config.batch_chars * activation_bytes(model), MEMORY_SHARE * min(free)
-    most = max(n_processes, config.batch_chars // model.block_size)
-    n = min(n_processes * math.ceil(need / budget / n_processes), most)
+    n = n_processes
+    while need / n > budget and config.batch_chars // (2 * n) >= model.block_size:
+        n *= 2
     return config.batch_chars // n

@@ -108,7 +108,13 @@ def test_step_reads_the_drawn_ids_and_nothing_else(monkeypatch, kinds):
 
 
 def test_one_call_draws_for_several_kinds_of_sampling():
-    kinds = [Sampling(temp=0), Sampling(temp=0.5), Sampling(temp=1.5, top_k=3), Sampling(top_p=0.4), Sampling(temp=1e-9)]
+    kinds = [
+        Sampling(temp=0),
+        Sampling(temp=0.5),
+        Sampling(temp=1.5, top_k=3),
+        Sampling(top_p=0.4),
+        Sampling(temp=1e-9),
+    ]
     samplings = [kinds[i % 5] for i in range(400)]
     logits = mx.broadcast_to(mx.array(LOGITS, dtype=mx.float32), (400, len(LOGITS)))
     u = mx.array(uniforms(1, 400))

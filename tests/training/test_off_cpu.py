@@ -50,7 +50,9 @@ def step_of(model: GPT, optimizer: str = "muon") -> TrainingStep:
 
 @pytest.mark.parametrize("optimizer", ["muon", "adamw"])
 @pytest.mark.parametrize(
-    "changes", [{"dropout": 0.2}, {"gelu": "erf", "bias": True}, {"dropout": 0.1}], ids=["dropout", "biases", "bfloat16"]
+    "changes",
+    [{"dropout": 0.2}, {"gelu": "erf", "bias": True}, {"dropout": 0.1}],
+    ids=["dropout", "biases", "bfloat16"],
 )
 def test_graph_of_a_step_has_no_scatter(monkeypatch, optimizer, changes):
     """A scatter that adds is atomic on a GPU, in any order; all else that a step does has one order of its sums."""
