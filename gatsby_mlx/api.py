@@ -535,8 +535,9 @@ def plan_training(
     `start` is a checkpoint to continue from; "tune" continues from the one that ships where none is given. The other
     values replace the preset's. `micro_chars` is how many characters go through the model at once: by default the
     preset's on a CPU, what memory permits on a GPU, and in a run that is resumed what it was. `resume` continues the
-    run in `out` exactly. Raises UsageError for more `micro_chars` than a step has, OutputError for a folder that is in
-    use, CheckpointError for one that holds another run or none, and for a `start` of another obsession or alphabet.
+    run in `out` exactly, if `micro_chars` stays. Raises UsageError for more `micro_chars` than a step has, OutputError
+    for a folder that is in use, CheckpointError for one that holds another run or none, and for a `start` of another
+    obsession or alphabet.
     """
     from gatsby_mlx.model import checkpoint
     from gatsby_mlx.training import micro

@@ -179,7 +179,9 @@ class Run:
             raise CheckpointError(f"{folder}/state.json is damaged: {error!r}", checkpoint.HINT) from None
         self.model.wte.gradient = identity["embedding_gradient"]
         changed = [key for key, value in self._identity().items() if identity.get(key) != value]
-        if changed:
+        if changed == ["micro_chars"]:  # for a GPU whose memory ran out: the same run, its stories grouped differently
+            progress = replace(progress, micro=progress.micro * identity["micro_chars"] // self.config.micro_chars)
+        elif changed:
             message = f"{folder} belongs to a run with another {', '.join(changed)}"
             hint = "Resume with the corpus and options it began with, or train into a new folder"
             raise CheckpointError(message, hint)

@@ -272,8 +272,11 @@ def test_resumed_run_keeps_its_micro_batches(tmp_path, monkeypatch):
     list(run.events(lambda: bool(seen) or seen.append(1)))
     monkeypatch.setattr(kernels, "on_cpu", lambda: True)
     assert plan(resume=True).config.micro_chars == 1_024
-    with pytest.raises(CheckpointError, match="another micro_chars"):
-        plan(resume=True, micro_chars=512)
+    smaller = plan(resume=True, micro_chars=512)
+    assert (run.progress.micro, smaller.progress.micro) == (1, 2) and smaller.progress.chars == run.progress.chars
+    assert list(smaller.events())[-1].chars >= 2_000
+    with pytest.raises(CheckpointError, match="another lr"):
+        plan(resume=True, micro_chars=256, lr=0.5)
     state = Path(tmp_path, "run", "last", "state.json")
     state.write_text("{}")
     with pytest.raises(CheckpointError, match=r"state\.json is damaged"):
