@@ -44,7 +44,7 @@ from gatsby_mlx.hub import remote
 from gatsby_mlx.story.obsession import GREEN_LIGHT, LEVELS, Obsession
 from gatsby_mlx.story.prime import build, check_level, fold_topic
 from gatsby_mlx.story.sampling import TEMP, Job, Sampling, Story
-from gatsby_mlx.training.record import Step, Validation, check_out, read_metrics
+from gatsby_mlx.training.record import Step, Validation, begun_micro_chars, check_out, read_metrics
 from gatsby_mlx.writers.base import Writer
 from gatsby_mlx.writers.specs import ModelSpec, ServerSpec, Spec
 
@@ -473,6 +473,7 @@ class TrainOptions(TypedDict, total=False):
     lr: float | None
     dropout: float | None
     dtype: str | None
+    micro_chars: int | None
     seed: int | None
     resume: bool
     ranks: Ranks | None
@@ -527,6 +528,7 @@ def plan_training(
     lr: float | None = None,
     dropout: float | None = None,
     dtype: str | None = None,
+    micro_chars: int | None = None,
     seed: int | None = None,
     resume: bool = False,
     ranks: Ranks | None = None,
@@ -535,10 +537,14 @@ def plan_training(
 
     `preset` is one of `config.PRESET_NAMES` (None: "story", or "tune" with a `start`), `out` by default runs/PRESET.
     `start` is a checkpoint to continue from; "tune" continues from the one that ships where none is given. The other
-    values replace the preset's. `resume` continues the run in `out` exactly. Raises OutputError for a folder that is in
-    use, CheckpointError for one that holds another run or none, and for a `start` of another obsession or alphabet.
+    values replace the preset's. `micro_chars` is how many characters go through the model at once: by default the
+    preset's on a CPU, what memory permits on a GPU, and in a run that is resumed what it was. `resume` continues the
+    run in `out` exactly, if `micro_chars` stays. Raises UsageError for more `micro_chars` than a step has, OutputError
+    for a folder that is in use, CheckpointError for one that holds another run or none, and for a `start` of another
+    obsession or alphabet.
     """
     from gatsby_mlx.model import checkpoint
+    from gatsby_mlx.training import micro
     from gatsby_mlx.training.loop import Run
 
     preset = preset or ("tune" if start else "story")
@@ -550,6 +556,14 @@ def plan_training(
     if ranks.first:
         check_out(folder, resume)
     origin = checkpoint.load(find_start(start)) if start or preset == "tune" else None
+    if micro_chars is None and resume:
+        micro_chars = ranks.broadcast(begun_micro_chars(folder) if ranks.first else None)
+    if micro_chars is None:
+        micro_chars = ranks.broadcast(micro.micro_chars(recipe, origin.model.config if origin else shape, ranks.size))
+    elif micro_chars > recipe.batch_chars:
+        message = f"A step has {recipe.batch_chars:,} characters, fewer than --micro-chars {micro_chars:,}"
+        raise UsageError(message, f"Try --micro-chars {recipe.batch_chars}")
+    recipe = config.changed(recipe, micro_chars=micro_chars)
     text = corpus if isinstance(corpus, Corpus) else load_corpus(corpus or shipped.corpus())
     run = Run(text, shape, recipe, folder, preset, ranks, origin)
     if resume:

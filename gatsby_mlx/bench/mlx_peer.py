@@ -2,6 +2,7 @@
 
 import contextlib
 import time
+from collections import deque
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -97,8 +98,12 @@ class MlxPeer:
 
     def train_round(self, steps: int) -> dict[str, Any]:
         """Run `steps` training steps; return the seconds, every loss, and the peak memory (see `_peak`)."""
-        start = time.perf_counter()
-        losses = [self.train_step(self._batch())[0] for _ in range(steps)]
+        start, begun, losses = time.perf_counter(), deque(), []
+        for _ in range(steps):
+            begun.append(self.train_step.begin(self._batch()))
+            if len(begun) > 1:  # as in `training.loop`, a loss is read when the next step has begun
+                losses.append(begun.popleft().read()[0])
+        losses.append(begun.popleft().read()[0])
         seconds = time.perf_counter() - start
         return {"seconds": seconds, "losses": losses, **self._peak()}
 

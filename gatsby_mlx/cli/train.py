@@ -43,14 +43,21 @@ if TYPE_CHECKING:
     show_default="the preset's, float32",
     help="Type that a step computes in, for a GPU; the weights stay in float32.",
 )
+@click.option(
+    "--micro-chars",
+    type=click.IntRange(1),
+    metavar="N",
+    show_default="the preset's on a CPU, by memory on a GPU",
+    help="Characters of a step that go through the model at once; fewer take less memory.",
+)
 @click.option("--seed", type=SEED, metavar="N", show_default="the preset's", help="Seed of weights, order and dropout.")
 @click.option(
     "--resume",
     is_flag=True,
-    help="Continue the run in --out: bit for bit on a CPU, on a GPU as exactly as two runs agree.",
+    help="Continue the run in --out bit for bit; one that version 0.1 began on a GPU, as exactly as two runs agree.",
 )
 @click.pass_context
-def command(ctx, preset, corpus, start, out, max_chars, lr, dropout, dtype, seed, resume) -> None:
+def command(ctx, preset, corpus, start, out, max_chars, lr, dropout, dtype, micro_chars, seed, resume) -> None:
     """Train a model on a corpus. Ctrl-C saves and stops; --resume continues as if there had been no interruption.
 
     \b
@@ -76,6 +83,7 @@ def command(ctx, preset, corpus, start, out, max_chars, lr, dropout, dtype, seed
         lr=lr,
         dropout=dropout,
         dtype=dtype,
+        micro_chars=micro_chars,
         seed=seed,
         resume=resume,
         ranks=ranks,

@@ -9,6 +9,7 @@ Each function here calls the form for MLX's default device.
 
 from collections.abc import Sequence
 from types import ModuleType
+from typing import Any
 
 from gatsby_mlx import device
 
@@ -24,6 +25,11 @@ from gatsby_mlx.kernels import cpu, mlx
 def on_cpu() -> bool:
     """Return whether MLX's default device is the CPU."""
     return mx.default_device() == mx.Device(mx.cpu)
+
+
+def compute(*trees: Any) -> None:
+    """Compute arrays, or trees of arrays. On a CPU wait for them; a GPU gets them queued, and nothing waits for it."""
+    (mx.eval if on_cpu() else mx.async_eval)(*trees)
 
 
 def _chosen() -> ModuleType:
@@ -60,9 +66,27 @@ def slot_attention(q: mx.array, keys: mx.array, values: mx.array, visible: mx.ar
     return _chosen().slot_attention(q, keys, values, visible)
 
 
-def slot_update(cached: mx.array, new: mx.array, positions: mx.array) -> mx.array:
-    """Return `cached` [B, H, S, D] with `new` [B, H, 1, D] written at the position [B] of each sequence."""
-    return _chosen().slot_update(cached, new, positions)
+def slot_update(cached: mx.array, new: mx.array, columns: mx.array) -> mx.array:
+    """Return `cached` [B, H, S, D] with `new` [B, H, 1, D] written at the column [B] of each sequence.
+
+    Off the CPU all columns are equal (see `model.batch`).
+    """
+    return _chosen().slot_update(cached, new, columns)
 
 
-__all__ = ["causal_attention", "dropout_mask", "gelu_erf", "gelu_tanh", "on_cpu", "slot_attention", "slot_update"]
+def stored(weight: mx.array) -> mx.array:
+    """Return the matrix [out, in] of a linear layer, stored as products with a batch of rows read it fastest."""
+    return _chosen().stored(weight)
+
+
+__all__ = [
+    "causal_attention",
+    "compute",
+    "dropout_mask",
+    "gelu_erf",
+    "gelu_tanh",
+    "on_cpu",
+    "slot_attention",
+    "slot_update",
+    "stored",
+]

@@ -1,8 +1,18 @@
-"""The state of a batch that is being decoded: each sequence has a slot with its keys and values, from position 0.
+"""The state of a batch that is being decoded: each sequence has a slot with its keys and values.
 
 Slots have logits and positions, never text. On a CPU a large batch is split into parts, one for each core.
+
+A slot keeps position p in column `first + p` of the cache. On a GPU the newest characters of all slots share a column,
+so a step writes one slice, and `first` differs:
+
+    a story of 5 characters  . . a b c d e
+    a story of 3             . . . . x y z
+
+On a CPU `first` is 0 for all. A column then means the same position whatever the other slots hold, and with it the
+rounding of a sum over positions.
 """
 
+import copy
 from collections import OrderedDict
 from functools import lru_cache
 from itertools import pairwise
@@ -10,11 +20,11 @@ from itertools import pairwise
 import mlx.core as mx
 import numpy as np
 
-from gatsby_mlx import device
+from gatsby_mlx import device, kernels
 from gatsby_mlx.model.cache import GrowingCache, LookaheadCache, SlotCache
 from gatsby_mlx.model.gpt import GPT
 
-GROWTH = 128  # a cache grows by this many positions: a multiple of `kernels.cpu.KEY_BLOCK`
+GROWTH = 128  # a cache grows by this many columns: a multiple of `kernels.cpu.KEY_BLOCK`
 PART = 8  # the fewest sequences for which a compiled step pays off, and a separate core for each so many
 CACHED_PRIMES = 32  # 1.5 MB each at the size of `story`
 
@@ -38,26 +48,32 @@ class _Part:
         self._forward = mx.compile(self._logits, inputs=model.state) if compiled else self._logits
 
     def _logits(
-        self, ids: mx.array, positions: mx.array, visible: mx.array, arrays: list[KeysValues]
+        self, ids: mx.array, positions: mx.array, columns: mx.array, visible: mx.array, arrays: list[KeysValues]
     ) -> tuple[mx.array, list[KeysValues]]:
         """Return the logits [B, V] after ids [B] at positions [B], and the new keys and values of each layer."""
-        caches = [SlotCache(keys, values, positions, visible) for keys, values in arrays]
+        caches = [SlotCache(keys, values, columns, visible) for keys, values in arrays]
         logits = self.model(ids[:, None], caches, positions[:, None])[:, -1]
         return logits, [(cache.keys, cache.values) for cache in caches]
 
     def grow(self, n: int) -> None:
-        """Allocate at least `n` positions in each slot."""
+        """Allocate at least `n` columns in each slot."""
         for cache in self.caches:
             cache.grow(n)
 
-    def step(self, ids: mx.array, positions: np.ndarray, n: int) -> mx.array:
-        """Return the logits [B, V], not yet computed, after ids [B] at `positions` [B], all of which are below `n`."""
+    def step(self, ids: mx.array, positions: np.ndarray, first: np.ndarray, n: int) -> mx.array:
+        """Return the logits [B, V], not yet computed, after ids [B] at `positions` [B].
+
+        `first` [B] are the columns of position 0. The columns of the positions are below `n`.
+        """
         with mx.stream(self.stream):
-            at = mx.array(positions.astype(np.int32))  # [B]
-            visible = (mx.arange(n)[None, :] <= at[:, None])[:, None, None, :]  # [B, 1, 1, n]
+            at, start = mx.array(positions.astype(np.int32)), mx.array(first.astype(np.int32))  # [B] each
+            columns = start + at
+            visible = mx.arange(n)[None, :] <= columns[:, None]  # [B, n]
+            if first.any():
+                visible = visible & (mx.arange(n)[None, :] >= start[:, None])
             self.grow(n)
             arrays = [(cache.keys, cache.values) for cache in self.caches]
-            logits, arrays = self._forward(ids, at, visible, arrays)
+            logits, arrays = self._forward(ids, at, columns, visible[:, None, None, :], arrays)
             for cache, (keys, values) in zip(self.caches, arrays, strict=True):
                 cache.keys, cache.values = keys, values
             return logits
@@ -78,8 +94,11 @@ class Slots:
         streams = _streams(n_parts) if n_parts > 1 else [None]
         self.edges = [B * i // n_parts for i in range(n_parts + 1)]
         sizes = np.diff(self.edges).tolist()
-        self.parts = [_Part(model, size, stream, compiled) for size, stream in zip(sizes, streams, strict=True)]
-        self.positions = np.zeros(B, np.int64)  # the position of the newest character in each slot
+        stored = _stored(model) if compiled else model
+        self.parts = [_Part(stored, size, stream, compiled) for size, stream in zip(sizes, streams, strict=True)]
+        self.positions = np.full(B, -1)  # the position of the newest character in each slot, -1 before the first one
+        self.used = np.zeros(B, bool)  # which slots hold a story
+        self.column: int | None = None if kernels.on_cpu() else 0  # of the newest characters, where they share one
         self.logits = mx.zeros((B, model.config.vocab_size))
         self._primes: OrderedDict[tuple[int, ...], tuple[mx.array, list[KeysValues]]] = OrderedDict()
 
@@ -87,14 +106,38 @@ class Slots:
         """Fill `slot` with a prime of 1 to block_size ids; its logits are then those after the last one."""
         T = len(ids)
         logits, arrays = self._read(tuple(ids))
+        self._make_room(T)
+        self.positions[slot], self.used[slot] = T - 1, True
         part, index = self._part_of(slot)
-        part.grow(_rounded_up(T))
+        first = int(self.first[slot])
+        part.grow(_rounded_up(first + T))
         for cache, (k, v) in zip(part.caches, arrays, strict=True):
-            cache.keys[index, :, :T] = k  # [H, T, D]
-            cache.values[index, :, :T] = v
+            cache.keys[index, :, first : first + T] = k  # [H, T, D]
+            cache.values[index, :, first : first + T] = v
         self.logits[slot] = logits
-        self.positions[slot] = T - 1
-        mx.eval(self.logits, [(c.keys, c.values) for c in part.caches])
+        kernels.compute(self.logits, [(c.keys, c.values) for c in part.caches])
+
+    @property
+    def first(self) -> np.ndarray:
+        """The column [B] of position 0 in each slot."""
+        return np.zeros(self.B, np.int64) if self.column is None else self.column - self.positions
+
+    def _make_room(self, T: int) -> None:
+        """Let T characters end at the shared column, if there is one."""
+        if self.column is None:
+            return
+        if not self.used.any():
+            self.column = T - 1
+        elif self.column < T - 1:
+            self._shift(T - 1 - self.column)
+
+    def _shift(self, n: int) -> None:
+        """Move the shared column by `n`, and the caches with it."""
+        assert self.column is not None
+        self.column += n
+        for part in self.parts:
+            for cache in part.caches:
+                cache.shift(n)
 
     def _read(self, ids: tuple[int, ...]) -> tuple[mx.array, list[KeysValues]]:
         """Return the last logits [V] and the keys and values [H, T, D] of each layer, cached for the next story."""
@@ -102,7 +145,7 @@ class Slots:
             caches = [GrowingCache() for _ in self.parts[0].caches]
             logits = self.model(mx.array([ids]), caches)[0, -1]
             self._primes[ids] = logits, [cache.first() for cache in caches]
-            mx.eval(self._primes[ids])
+            kernels.compute(self._primes[ids])
             if len(self._primes) > CACHED_PRIMES:
                 self._primes.popitem(last=False)
         self._primes.move_to_end(ids)
@@ -110,7 +153,7 @@ class Slots:
 
     def release(self, slot: int) -> None:
         """Reset a slot that is no longer used, so that its length does not make the steps of the others longer."""
-        self.positions[slot] = -1
+        self.positions[slot], self.used[slot] = -1, False
 
     def lookahead(self, slots: list[int], ids: list[list[int]]) -> mx.array:
         """Return the logits [B, T, V] that B `slots` would have after each of ids [B, T]; no slot is changed.
@@ -131,10 +174,12 @@ class Slots:
         return self.model(mx.array(ids), caches, at + 1 + mx.arange(T))
 
     def _cached(self, slot: int, n: int) -> list[KeysValues]:
-        """Return the keys and values [H, n, D] of one slot in each layer."""
+        """Return the keys and values [H, n, D] of one slot in each layer, from position 0."""
         part, index = self._part_of(slot)
-        part.grow(_rounded_up(n))
-        return [(cache.keys[index, :, :n], cache.values[index, :, :n]) for cache in part.caches]
+        first = int(self.first[slot])
+        part.grow(_rounded_up(first + n))
+        columns = slice(first, first + n)
+        return [(cache.keys[index, :, columns], cache.values[index, :, columns]) for cache in part.caches]
 
     def _part_of(self, slot: int) -> tuple[_Part, int]:
         """Return the part of `slot` and the index of the slot in it."""
@@ -146,19 +191,35 @@ class Slots:
 
         A slot at the end of the context stays at the last position. The caller has to stop such a story.
         """
-        self.positions = np.minimum(self.positions + 1, self.block_size - 1)
-        n = _rounded_up(int(self.positions.max()) + 1)
+        self.positions = np.where(self.used, np.minimum(self.positions + 1, self.block_size - 1), 0)
+        if self.column is not None:
+            self.column += 1
+            if (unseen := int(self.first.min()) // GROWTH * GROWTH) > 0:
+                self._shift(-unseen)
+        first = self.first
+        n = _rounded_up(int((first + self.positions).max()) + 1)
         if len(self.parts) == 1:
-            self.logits = self.parts[0].step(ids, self.positions, n)
+            self.logits = self.parts[0].step(ids, self.positions, first, n)
             return self.logits
         spans = list(pairwise(self.edges))
         with device.blas_threads(1):  # until everything is computed
             logits = [
-                part.step(ids[a:b], self.positions[a:b], n) for part, (a, b) in zip(self.parts, spans, strict=True)
+                part.step(ids[a:b], self.positions[a:b], first[a:b], n)
+                for part, (a, b) in zip(self.parts, spans, strict=True)
             ]
             mx.eval(logits, [[(c.keys, c.values) for c in part.caches] for part in self.parts])
         self.logits = mx.concatenate(logits)
         return self.logits
+
+
+def _stored(model: GPT) -> GPT:
+    """Return a model with the weights of `model`, of which the large ones are stored as a batch reads them fastest."""
+    other = copy.deepcopy(model)  # shares the memory of the other weights
+    for block in other.h:
+        for linear in (block.attn.c_attn, block.attn.c_proj, block.mlp.c_fc):  # reading mlp.c_proj gains nothing
+            linear.weight = kernels.stored(linear.weight)
+    mx.eval(other.parameters())
+    return other
 
 
 @lru_cache

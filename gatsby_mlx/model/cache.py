@@ -44,31 +44,40 @@ class GrowingCache:
 class SlotCache:
     """A cache for decoding: B slots, each at a different position. Keys and values are [B, H, S, D].
 
-    For a step, `positions` [B] say where the new keys and values are written, and `visible` [B, 1, 1, n] says which of
-    the first n positions each slot attends to.
+    For a step, `columns` [B] say where in S the new keys and values are written, and `visible` [B, 1, 1, n] says which
+    of the first n columns each slot attends to.
     """
 
     def __init__(
         self,
         keys: mx.array,
         values: mx.array,
-        positions: mx.array | None = None,
+        columns: mx.array | None = None,
         visible: mx.array | None = None,
     ):
-        self.keys, self.values, self.positions, self.visible = keys, values, positions, visible
+        self.keys, self.values, self.columns, self.visible = keys, values, columns, visible
 
     def grow(self, n: int) -> None:
-        """Allocate at least `n` positions in each slot: short stories never need memory for the full context."""
+        """Allocate at least `n` columns in each slot: short stories never need memory for the full context."""
         B, H, S, D = self.keys.shape
         if n > S:
             more = mx.zeros((B, H, n - S, D))  # [B, H, S, D] -> [B, H, n, D]
             self.keys, self.values = (mx.concatenate([old, more], axis=2) for old in (self.keys, self.values))
 
+    def shift(self, n: int) -> None:
+        """Move every column to the right by `n`, or drop the first -n of them."""
+        B, H, _, D = self.keys.shape
+        if n < 0:
+            self.keys, self.values = self.keys[:, :, -n:], self.values[:, :, -n:]
+        else:
+            empty = mx.zeros((B, H, n, D))
+            self.keys, self.values = (mx.concatenate([empty, old], axis=2) for old in (self.keys, self.values))
+
     def attend(self, q: mx.array, k: mx.array, v: mx.array) -> mx.array:
-        """Write k, v [B, H, 1, D] at each slot's position; attend q [B, H, 1, D] to the positions up to it."""
-        assert self.positions is not None and self.visible is not None
-        self.keys = kernels.slot_update(self.keys, k, self.positions)
-        self.values = kernels.slot_update(self.values, v, self.positions)
+        """Write k, v [B, H, 1, D] at each slot's column; attend q [B, H, 1, D] to what is visible."""
+        assert self.columns is not None and self.visible is not None
+        self.keys = kernels.slot_update(self.keys, k, self.columns)
+        self.values = kernels.slot_update(self.values, v, self.columns)
         return kernels.slot_attention(q, self.keys, self.values, self.visible)
 
 

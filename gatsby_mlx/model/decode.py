@@ -25,28 +25,37 @@ from gatsby_mlx.story import text
 from gatsby_mlx.story.sampling import Job, Sampling, Story
 from gatsby_mlx.tokenizer import CharTokenizer
 
+NO_TOP_K, ALL = 1 << 30, 2.0  # above any number of ids, and above any sum of probabilities
 TEMP_MIN = 1e-6  # below it, logits / temperature can leave the range of float32; in effect it is greedy already
 
 
-def draw(logits: mx.array, uniforms: mx.array, sampling: Sampling) -> mx.array:
+def draw(logits: mx.array, uniforms: mx.array, samplings: Sequence[Sampling]) -> mx.array:
     """Return one id for each sequence [B], drawn from logits [B, V] with uniform numbers [B] in [0, 1).
 
-    This is inverse transform sampling over the ids in order of falling probability, so that a small change of the
-    distribution rarely changes the draw.
+    `samplings` has one for each sequence, or one for all. This is inverse transform sampling over the ids in order of
+    falling probability, so that a small change of the distribution rarely changes the draw.
     """
-    if sampling.temp == 0:
+    if all(s.temp == 0 for s in samplings):
         return mx.argmax(logits, axis=-1)
+    temp, top_k, top_p = (mx.array(column)[:, None] for column in zip(*map(_limits, samplings), strict=True))
     order = mx.argsort(-logits, axis=-1)
     ordered = mx.take_along_axis(logits, order, axis=-1)
-    p = mx.softmax((ordered - ordered[:, :1]) / max(sampling.temp, TEMP_MIN), axis=-1)
-    if sampling.top_k:
-        p = p * (mx.arange(p.shape[-1]) < sampling.top_k)
-    if sampling.top_p < 1:
-        p = p * (mx.cumsum(p, axis=-1) - p < sampling.top_p)
+    p = mx.softmax((ordered - ordered[:, :1]) / temp, axis=-1)
+    if any(s.top_k or s.temp == 0 for s in samplings):
+        p = p * (mx.arange(p.shape[-1]) < top_k)
+    if any(s.top_p < 1 for s in samplings):
+        p = p * (mx.cumsum(p, axis=-1) - p < top_p)
     total = mx.cumsum(p, axis=-1)
     index = (total <= uniforms[:, None] * total[:, -1:]).sum(axis=-1, keepdims=True)
     index = mx.minimum(index, (p > 0).sum(axis=-1, keepdims=True) - 1)
     return mx.take_along_axis(order, index, axis=-1)[:, 0]
+
+
+def _limits(sampling: Sampling) -> tuple[float, int, float]:
+    """Return the divisor of the logits, and the most ids and the most probability that are drawn from."""
+    if sampling.temp == 0:
+        return 1.0, 1, ALL
+    return max(sampling.temp, TEMP_MIN), sampling.top_k or NO_TOP_K, sampling.top_p if sampling.top_p < 1 else ALL
 
 
 def uniforms(seed: int, n: int) -> np.ndarray:
@@ -138,17 +147,14 @@ class TellingBatch:
         return steps
 
     def _draw(self, live: Sequence[tuple[int, Telling]]) -> mx.array:
-        """Return one id for each slot [B], drawn once for each kind of sampling in the batch."""
+        """Return one id for each slot [B]; what a free slot draws is not used."""
         u = np.zeros(len(self), np.float32)
+        samplings = [live[0][1].sampling] * len(self)
         for slot, telling in live:
             u[slot] = telling.draws[telling.n_drawn]
-        uniform, drawn = mx.array(u), None
-        for sampling in dict.fromkeys(telling.sampling for _, telling in live):
-            ids = draw(self.slots.logits, uniform, sampling)
-            chosen = mx.array([telling is not None and telling.sampling == sampling for telling in self.tellings])
-            drawn = ids if drawn is None else mx.where(chosen, ids, drawn)
-        assert drawn is not None
-        return drawn
+            samplings[slot] = telling.sampling
+        alike = samplings[:1] if len(set(samplings)) == 1 else samplings
+        return draw(self.slots.logits, mx.array(u), alike)
 
 
 class Decoder:

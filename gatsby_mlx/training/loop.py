@@ -12,16 +12,17 @@ import json
 import math
 import os
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, NamedTuple, TextIO
 
 import mlx.core as mx
 import numpy as np
 from mlx.utils import tree_unflatten
 
-from gatsby_mlx import device, files
+from gatsby_mlx import device, files, kernels
 from gatsby_mlx.config import GPTConfig, TrainConfig
 from gatsby_mlx.corpus.load import Corpus
 from gatsby_mlx.device.ranks import Ranks
@@ -37,14 +38,15 @@ from gatsby_mlx.training.parallel import Ranked, Workers
 from gatsby_mlx.training.record import Progress, Step, Validation, only_writer, open_metrics, recover_last
 from gatsby_mlx.training.sequences import MicroBatch, Split, StorySequences, TrainingSequences, WindowSequences, split
 from gatsby_mlx.training.small_dial import SmallDial
-from gatsby_mlx.training.step import TrainingStep
+from gatsby_mlx.training.step import StepFigures, TrainingStep
 
 SAVE_EVERY_S = 60.0
 MICRO_SEEDS = 1 << 20  # the seed of dropout is this times the run's seed, plus the index of the micro-batch
 DIAL_LOSS = 1.05  # a checkpoint can have the best dial only if its loss is at most this times the best
 LN2 = math.log(2)
 FROM_NOTHING_HINT = "Leave out --from to train from nothing"
-LATER_SETTINGS = {"dtype": "float32", "start": None}  # settings that older runs lack, and the values they had
+# Settings that older runs lack, and the values they had. A run keeps the arithmetic of its embedding's gradient.
+LATER_SETTINGS = {"dtype": "float32", "start": None, "embedding_gradient": "scatter"}
 SAME_HINT = "Give every process the same command and the same corpus"
 
 
@@ -96,6 +98,15 @@ def _first_targets(batches: list[MicroBatch], n_chars: int) -> list[MicroBatch]:
     """Return the first of `batches` (in random order already) that have `n_chars` targets in total."""
     before = np.cumsum([0] + [b.n_targets for b in batches])
     return [b for b, n in zip(batches, before[:-1], strict=True) if n < n_chars]
+
+
+class _Begun(NamedTuple):
+    """A step that has begun: its number, the characters seen with it, its learning rate, and its figures."""
+
+    step: int
+    chars: int
+    lr: float
+    figures: StepFigures
 
 
 class Run:
@@ -155,6 +166,7 @@ class Run:
             recover_last(self.out)
             files.read_folder(checkpoint.resolve(self.out / "last"), self._load)
         self.progress = Progress(**self.ranks.broadcast(asdict(self.progress)))
+        self.model.wte.gradient = self.ranks.broadcast(self.model.wte.gradient)
         self.model.update(self.ranks.broadcast_arrays(self.model.parameters()))
         self.optimizer.state = self.ranks.broadcast_arrays(self.optimizer.state)
 
@@ -165,8 +177,11 @@ class Run:
             progress = Progress(**state["progress"])
         except (KeyError, TypeError, ValueError) as error:
             raise CheckpointError(f"{folder}/state.json is damaged: {error!r}", checkpoint.HINT) from None
+        self.model.wte.gradient = identity["embedding_gradient"]
         changed = [key for key, value in self._identity().items() if identity.get(key) != value]
-        if changed:
+        if changed == ["micro_chars"]:  # for a GPU whose memory ran out: the same run, its stories grouped differently
+            progress = replace(progress, micro=progress.micro * identity["micro_chars"] // self.config.micro_chars)
+        elif changed:
             message = f"{folder} belongs to a run with another {', '.join(changed)}"
             hint = "Resume with the corpus and options it began with, or train into a new folder"
             raise CheckpointError(message, hint)
@@ -178,8 +193,8 @@ class Run:
 
     def _identity(self) -> dict[str, Any]:
         """Return the settings that must be equal for a resumed run to be the same run, as JSON would return them."""
-        settings = {**asdict(self.model_config), **asdict(self.config)}
-        return json.loads(json.dumps({"corpus": self.corpus.sha256, "start": self.start, **settings}))
+        run = {"corpus": self.corpus.sha256, "start": self.start, "embedding_gradient": self.model.wte.gradient}
+        return json.loads(json.dumps({**run, **asdict(self.model_config), **asdict(self.config)}))
 
     def events(self, should_stop: Callable[[], bool] = lambda: False) -> Iterator[Step | Validation]:
         """Train to `max_chars` and yield each step and evaluation; when `should_stop()`, save and return early.
@@ -214,31 +229,44 @@ class Run:
     def _events(self, step: TrainingStep, should_stop: Callable[[], bool]) -> Iterator[Step | Validation]:
         p, c = self.progress, self.config
         start = time.monotonic() - p.seconds  # as if there had been no interruption
+        unread: deque[_Begun] = deque()
+        n_late = 0 if kernels.on_cpu() else 1  # a GPU gets the next step before the figures of this one are read
         while p.chars < c.max_chars and not self.ranks.any(should_stop()):
             n_evaluations = p.chars // c.eval_every_chars
-            yield self._train(step, start)
-            if p.chars // c.eval_every_chars > n_evaluations or p.chars >= c.max_chars:
+            unread.append(self._begin(step))
+            evaluates = p.chars // c.eval_every_chars > n_evaluations or p.chars >= c.max_chars
+            saves = evaluates or time.monotonic() - self._saved_at > SAVE_EVERY_S
+            while len(unread) > (0 if saves else n_late):
+                yield self._read(unread.popleft(), start)
+            if evaluates:
                 yield self._evaluate(step)
+            if saves:
                 self._save("last")
-            elif time.monotonic() - self._saved_at > SAVE_EVERY_S:
-                self._save("last")
+        while unread:
+            yield self._read(unread.popleft(), start)
         if p.chars < c.max_chars:
             self._save("last")
 
-    def _train(self, step: TrainingStep, start: float) -> Step:
+    def _begin(self, step: TrainingStep) -> "_Begun":
+        """Train on the next micro-batches; return the step, whose figures are not read yet."""
         p, c = self.progress, self.config
         batches = self.data.micro_batches(c, p)
         lr = optim.learning_rate(c, p.chars)
         optim.set_learning_rate(self.optimizer, lr, c.muon_ratio)
-        loss, story_loss, norm = step(batches)
+        figures = step.begin(batches)
         p.step, p.micro = p.step + 1, p.micro + len(batches)
         p.chars += sum(batch.n_targets for _, batch in batches)
+        return _Begun(p.step, p.chars, lr, figures)
+
+    def _read(self, begun: "_Begun", start: float) -> Step:
+        """Wait for a step and return its event. Raise TrainingError if its figures are not finite."""
+        loss, story_loss, norm = begun.figures.read()
         if not (math.isfinite(loss) and math.isfinite(norm)):
-            raise self._not_finite(f"loss or its gradient ({loss:.4g}, norm {norm:.4g})")
-        p.seconds = time.monotonic() - start
-        speed = p.chars / p.seconds
-        left = max(0.0, (c.max_chars - p.chars) / speed)
-        return Step(p.step, p.chars, loss, story_loss, lr, norm, speed, left)
+            raise self._not_finite(f"loss or its gradient ({loss:.4g}, norm {norm:.4g})", begun.step, begun.chars)
+        self.progress.seconds = time.monotonic() - start
+        speed = begun.chars / self.progress.seconds
+        left = max(0.0, (self.config.max_chars - begun.chars) / speed)
+        return Step(begun.step, begun.chars, loss, story_loss, begun.lr, norm, speed, left)
 
     def _evaluate(self, step: TrainingStep) -> Validation:
         p, batches = self.progress, self.data.story_validation
@@ -270,9 +298,9 @@ class Run:
             p.best_dial, p.best_dial_loss, p.best_dial_step = error, loss, p.step
         return replace(event, dial=means, dial_error=error, dial_corpus=dial.target, best_dial=best)
 
-    def _not_finite(self, what: str) -> TrainingError:
+    def _not_finite(self, what: str, step: int | None = None, chars: int | None = None) -> TrainingError:
         p = self.progress
-        message = f"The {what} is not finite at step {p.step}, after {p.chars:,} characters"
+        message = f"The {what} is not finite at step {step or p.step}, after {chars or p.chars:,} characters"
         dtype = " or with --dtype bfloat16, which has a wider range" if self.config.dtype == "float16" else ""
         again = f"Start again with an --lr below {self.config.lr:g}{dtype}"
         return TrainingError(message, f"{again}; {self.out / 'last'} has the last finite weights")

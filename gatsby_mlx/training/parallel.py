@@ -6,6 +6,7 @@ worker needs. Sums are taken in the order of the micro-batches, whichever worker
 """
 
 import contextlib
+import copy
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -62,7 +63,7 @@ class Workers:
         """
         with self._in_stream():
             mx.eval(mx.zeros(1) + 1)
-            return Gradients(GPT(self.model.config), self.dtype, self._graph_lock)
+            return Gradients(copy.deepcopy(self.model), self.dtype, self._graph_lock)
 
     def _in_stream(self) -> mx.StreamContext:
         return mx.stream(self._stream or mx.default_device())

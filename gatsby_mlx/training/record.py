@@ -84,6 +84,14 @@ def check_out(out: Path, resume: bool) -> None:
         files.check_free(out, "Choose another --out, or --resume the run in it")
 
 
+def begun_micro_chars(out: Path) -> int | None:
+    """Return the `micro_chars` that the run in `out` began with; None where its state does not say."""
+    try:
+        return json.loads((out / "last" / "state.json").read_text("utf-8"))["run"]["micro_chars"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None  # what is damaged is said when the run is loaded
+
+
 @contextlib.contextmanager
 def only_writer(out: Path) -> Iterator[None]:
     """Lock the run folder `out`, creating it if needed; raise OutputError while another process trains into it.

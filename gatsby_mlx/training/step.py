@@ -15,6 +15,7 @@ This is the code that a GPU runs. On a CPU, `parallel.Workers` takes the place o
 micro-batches over threads. `parallel.Ranked` spreads them over processes.
 """
 
+import copy
 import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -25,21 +26,25 @@ import mlx.nn as nn
 from mlx.optimizers import Optimizer
 from mlx.utils import tree_map
 
-from gatsby_mlx import device
+from gatsby_mlx import device, kernels
 from gatsby_mlx.model.gpt import GPT, flat
 from gatsby_mlx.training.sequences import MicroBatch
 
 Seeded = tuple[int, MicroBatch]  # a micro-batch and the seed of its dropout
 
 
-def loss_sums(model: nn.Module, ids: mx.array, targets: mx.array, weights: mx.array, story: mx.array) -> mx.array:
-    """Return [loss, story loss], float32 [2]: cross-entropy in nats, summed over the targets that each mask counts.
+def loss_sums(
+    model: nn.Module, ids: mx.array, targets: mx.array, weights: mx.array, story: mx.array
+) -> tuple[mx.array, mx.array]:
+    """Return loss and story loss, float32: cross-entropy in nats, summed over the targets that each mask counts.
 
     All arguments are [B, T]. Losses are sums, not means, so micro-batches with different amounts of padding add up.
     """
     logits = model(ids).astype(mx.float32)  # [B, T, V]
-    nats = nn.losses.cross_entropy(logits, targets)  # [B, T]
-    return mx.stack([(nats * weights).sum(), (nats * story).sum()])
+    # Not nn.losses.cross_entropy: its gradient is a scatter, which is a sum in any order on a GPU.
+    hit = targets[..., None] == mx.arange(logits.shape[-1])
+    nats = mx.logsumexp(logits, axis=-1) - mx.where(hit, logits, 0).sum(axis=-1)  # [B, T]
+    return (nats * weights).sum(), (nats * story).sum()
 
 
 def clip(gradients: Any, max_norm: float) -> tuple[Any, mx.array]:
@@ -58,7 +63,10 @@ class GradientSource(Protocol):
     """Computes loss sums and gradients of micro-batches. Loss sums are [loss, story loss] in nats, float32."""
 
     def gradients(self, batches: Sequence[Seeded]) -> tuple[mx.array, Any]:
-        """Return the loss sums [2] and the gradients, both summed over all targets of `batches`, evaluated."""
+        """Return the loss sums [2] and the gradients, both summed over all targets of `batches`.
+
+        They are computed on a CPU, and queued on a GPU.
+        """
         ...
 
     def losses(self, batches: Sequence[MicroBatch]) -> tuple[float, float]:
@@ -67,7 +75,7 @@ class GradientSource(Protocol):
 
 
 class Gradients:
-    """The plain gradient source: one device, one micro-batch after another.
+    """The plain gradient source: one device, one micro-batch after another, without a wait between them on a GPU.
 
     With a `dtype` of bfloat16 or float16 the forward and backward pass run in it. The weights are cast inside the loss,
     so gradients come back in float32 and are summed in float32. `losses` always computes in float32, the precision
@@ -81,25 +89,24 @@ class Gradients:
 
     def __init__(self, model: GPT, dtype: mx.Dtype = mx.float32, graph_lock: AbstractContextManager | None = None):
         self.model, self.graph_lock = model, graph_lock or nullcontext()
-        low = GPT(model.config) if dtype != mx.float32 else None  # holds the weights cast to `dtype`
+        low = copy.deepcopy(model) if dtype != mx.float32 else None  # holds the weights cast to `dtype`
 
-        def loss(*batch: mx.array) -> tuple[mx.array, mx.array]:
+        def loss(*batch: mx.array) -> tuple[mx.array, mx.array]:  # the first one is differentiated
             network = model
             if low is not None:
                 network = low.update(tree_map(lambda p: p.astype(dtype), model.parameters()))
-            sums = loss_sums(network, *batch)
-            return sums[0], sums
+            return loss_sums(network, *batch)
 
         value_and_grad = nn.value_and_grad(model, loss)
 
         def gradients(*batch: mx.array) -> tuple[mx.array, Any]:
             weights = model.parameters()
-            (_, sums), gradients = value_and_grad(*batch)
+            sums, gradients = value_and_grad(*batch)
             model.update(weights)  # value_and_grad leaves its tracers in the model
-            return sums, gradients
+            return mx.stack(sums), gradients
 
         def losses(*batch: mx.array) -> mx.array:
-            return loss_sums(model, *batch)
+            return mx.stack(loss_sums(model, *batch))
 
         self._gradients, self._losses = self._compiled(gradients), self._compiled(losses)
 
@@ -118,7 +125,7 @@ class Gradients:
                 new_sums, new = self._gradients(*arrays(batch))
                 sums = sums + new_sums
                 total = new if total is None else tree_map(mx.add, total, new)
-            mx.eval(sums, total)  # per micro-batch, or the graph and its memory grow with their number
+            kernels.compute(sums, total)  # per micro-batch, or the graph and its memory grow with their number
         return sums, total
 
     def losses(self, batches: Sequence[MicroBatch]) -> tuple[float, float]:
@@ -129,13 +136,27 @@ class Gradients:
         for batch in batches:
             with self.graph_lock:
                 sums = sums + self._losses(*arrays(batch))
-            mx.eval(sums)
+            kernels.compute(sums)
         self.model.train(training)
         return float(sums[0]), float(sums[1])
 
 
+class StepFigures:
+    """What a step measures: summed losses [2] and the gradient norm (0-d), which may still be on their way."""
+
+    def __init__(self, sums: mx.array, norm: mx.array, batches: Sequence[MicroBatch]):
+        self.sums, self.norm, self.batches = sums, norm, batches
+
+    def read(self) -> tuple[float, float, float]:
+        """Wait for the step; return loss and story loss in nats per target (NaN without any) and the gradient norm."""
+        return *mean_losses((float(self.sums[0]), float(self.sums[1])), self.batches), float(self.norm)
+
+
 class TrainingStep:
     """One optimizer step: the mean gradient over all targets of the micro-batches, clipped, then applied.
+
+    `begin` reads nothing back, so on a GPU the next step can be queued before this one has ended. A call also reads the
+    figures.
 
     Make a new one after replacing the optimizer's state, because a compiled update keeps the arrays of its trace.
     """
@@ -151,12 +172,16 @@ class TrainingStep:
 
         self._update = mx.compile(update, inputs=state, outputs=state) if device.compile_works() else update
 
-    def __call__(self, batches: Sequence[Seeded]) -> tuple[float, float, float]:
-        """Train on `batches`; return loss and story loss in nats per target (NaN without any) and the gradient norm."""
+    def begin(self, batches: Sequence[Seeded]) -> StepFigures:
+        """Train on `batches`; return the figures of the step, to be read when they are needed."""
         sums, gradients = self.source.gradients(batches)
         norm = self._update(gradients, mx.array(float(sum(batch.n_targets for _, batch in batches))))
-        mx.eval(self.model.state, self.optimizer.state, norm)
-        return *mean_losses((float(sums[0]), float(sums[1])), [batch for _, batch in batches]), float(norm)
+        kernels.compute(self.model.state, self.optimizer.state, norm)
+        return StepFigures(sums, norm, [batch for _, batch in batches])
+
+    def __call__(self, batches: Sequence[Seeded]) -> tuple[float, float, float]:
+        """Train on `batches`; return loss and story loss in nats per target (NaN without any) and the gradient norm."""
+        return self.begin(batches).read()
 
     def losses(self, batches: Sequence[MicroBatch]) -> tuple[float, float]:
         """Return loss and story loss over `batches` in nats per target, without dropout."""

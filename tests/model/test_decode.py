@@ -221,7 +221,7 @@ def drawn(logits: np.ndarray, sampling: Sampling, n: int = 20_000) -> np.ndarray
     """Return the share of each id in `n` draws."""
     u = np.concatenate([uniforms(seed, n // 20) for seed in range(20)])
     repeated = mx.broadcast_to(mx.array(logits, dtype=mx.float32), (n, len(logits)))
-    return np.bincount(np.array(draw(repeated, mx.array(u), sampling)), minlength=len(logits)) / n
+    return np.bincount(np.array(draw(repeated, mx.array(u), [sampling])), minlength=len(logits)) / n
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
@@ -262,13 +262,13 @@ def test_greedy_takes_the_most_likely_and_so_does_a_tiny_temperature():
     u = mx.array(uniforms(3, 64))
     best = mx.argmax(logits, axis=-1).tolist()
     for temp in (0, 1e-45, 1e-38, 1e-6, 1e-3):
-        assert draw(logits, u, Sampling(temp=temp)).tolist() == best
+        assert draw(logits, u, [Sampling(temp=temp)]).tolist() == best
 
 
 def test_ends_of_the_unit_interval_draw_a_possible_id():
     logits = mx.array([[0.0, 1.0, -mx.inf, 1.0]] * 2)
     for sampling in (Sampling(temp=1), Sampling(temp=1, top_k=2), Sampling(temp=1, top_p=0.5)):
-        ids = draw(logits, mx.array([0.0, 1 - 2**-24]), sampling).tolist()
+        ids = draw(logits, mx.array([0.0, 1 - 2**-24]), [sampling]).tolist()
         assert ids[0] == 1 and ids[1] in (0, 1, 3)
 
 
