@@ -16,6 +16,7 @@ Nothing here prints. Long work yields events or takes a callback. Errors are tho
 """
 
 import json
+import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property, partial
@@ -81,7 +82,7 @@ def find_model(which: "str | Path | None" = None) -> Path:
         if (shipped_folder := shipped.checkpoint()) is None:
             raise CheckpointError("No checkpoint ships with this installation", MAKE_ONE)
         return shipped_folder
-    name, path = str(which), Path(which).expanduser()
+    name, path = str(which), Path(os.path.expanduser(which))  # Path's own raises for a user without a home
     if path.exists() or path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
         return path  # `checkpoint.load` has the message for a path that is not there
     for folder in (shipped.folder("checkpoints") / path, MODELS / path):

@@ -8,6 +8,7 @@ read the figure together with `loops`.
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from gatsby_mlx import files
 from gatsby_mlx.errors import CheckpointError
 from gatsby_mlx.evaluation.stories import Piece, spread
 
@@ -32,6 +33,8 @@ class ReferenceModel:
             message = f"There is no model in mlx-lm's form at {folder} (no config.json)"
             hint = "Download one, such as mlx-community/SmolLM2-135M-Instruct, and give its folder"
             raise CheckpointError(message, hint)
+        for path in (*sorted(Path(folder).glob("model*.safetensors")), Path(folder) / "tokenizer.json"):
+            files.refuse_pointer(path, CheckpointError)
         try:
             self.model, self.tokenizer, *_ = load(str(folder))
         except (ValueError, KeyError, TypeError, OSError) as error:

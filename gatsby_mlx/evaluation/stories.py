@@ -271,7 +271,7 @@ def read(path: Path) -> StorySet:
     An incomplete last line is skipped. Raises UsageError for a file that is missing, of another format, or damaged.
     """
     try:
-        lines = path.read_text("utf-8").split("\n")[:-1]
+        lines = path.read_text("utf-8-sig").split("\n")[:-1]
     except OSError as error:
         hint = "Tell some with: gatsby report"
         raise UsageError(f"The stories {path} cannot be read: {error.strerror}", hint) from None
