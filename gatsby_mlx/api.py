@@ -34,6 +34,7 @@ from gatsby_mlx.corpus.load import Corpus, locate
 from gatsby_mlx.corpus.load import load as load_corpus
 from gatsby_mlx.corpus.plan import WriteConfig
 from gatsby_mlx.corpus.write import Event, WriteRun
+from gatsby_mlx.device.awake import awake
 from gatsby_mlx.device.interrupts import interrupts
 from gatsby_mlx.device.ranks import Ranks
 from gatsby_mlx.errors import CheckpointError, CorpusError, GatsbyError, TopicError, UsageError, WriterError
@@ -449,9 +450,10 @@ def write(
         run.listen(on_event)
     if not run.is_finished():
         check_machine(chosen)
-    for event in run:
-        if on_event:
-            on_event(event)
+    with awake():
+        for event in run:
+            if on_event:
+                on_event(event)
     if run.failed:
         raise unfinished(run)
     return load_corpus(folder)
@@ -585,10 +587,11 @@ def train(
 ) -> TrainedRun:
     """Train to the end and return the run. Options as for `plan_training`; `on_event` gets what `train_events` yields.
 
-    Ctrl-C finishes the step, saves, and raises KeyboardInterrupt; `resume=True` then continues from there.
+    Ctrl-C, SIGTERM or SIGHUP finishes the step, saves, and raises KeyboardInterrupt; `resume=True` then continues from
+    there. A Mac does not sleep meanwhile.
     """
     run = plan_training(corpus, **options)
-    with interrupts() as stopped:
+    with awake(), interrupts() as stopped:
         for event in run.events(lambda: bool(stopped)):
             if on_event:
                 on_event(event)
@@ -621,7 +624,8 @@ def tell_stories(
 ) -> StorySet:
     """Tell the stories of an evaluation. With `path`, keep each one there as it ends, and resume from that file."""
     c = model.checkpoint
-    return tell(c.model, c.tokenizer, plan, path, source_of(c), on_progress)
+    with awake():
+        return tell(c.model, c.tokenizer, plan, path, source_of(c), on_progress)
 
 
 def dial_of(stories: StorySet, corpus: Corpus | None = None) -> DialReading:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gatsby_mlx.cli.console import PATH, SEED, PresetName, Status, clock, warn_if_slow
+from gatsby_mlx.cli.console import PATH, SEED, PresetName, Status, clock, long_command, warn_if_slow
 from gatsby_mlx.config import DTYPES
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     help="Continue the run in --out: bit for bit on a CPU, on a GPU as exactly as two runs agree.",
 )
 @click.pass_context
+@long_command
 def command(ctx, preset, corpus, start, out, max_chars, lr, dropout, dtype, seed, resume) -> None:
     """Train a model on a corpus. Ctrl-C saves and stops; --resume continues as if there had been no interruption.
 

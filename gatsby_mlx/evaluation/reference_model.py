@@ -11,6 +11,7 @@ from pathlib import Path
 from gatsby_mlx import files
 from gatsby_mlx.errors import CheckpointError
 from gatsby_mlx.evaluation.stories import Piece, spread
+from gatsby_mlx.foreign import device_errors
 
 STORIES = 200  # read of the model's and of the corpus's: a large model reads some 300 tokens/s on two cores
 
@@ -49,7 +50,8 @@ class ReferenceModel:
         chosen, rates = spread(pieces, STORIES), []
         for n, p in enumerate(chosen, 1):
             if p.text:
-                rates.append((p.topic, self.nats(p.text), len(p.text)))
+                with device_errors("Close other programs, or choose a smaller --judge. Stories in --stories are kept"):
+                    rates.append((p.topic, self.nats(p.text), len(p.text)))
             if self.progress:
                 self.progress(n, len(chosen))
         return rates

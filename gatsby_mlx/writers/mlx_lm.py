@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 from gatsby_mlx import device, files
 from gatsby_mlx.device.memory import memory_bytes, working_set_bytes
 from gatsby_mlx.errors import WriterError
+from gatsby_mlx.foreign import device_error
 from gatsby_mlx.story.obsession import GREEN_LIGHT, Obsession
 from gatsby_mlx.writers import local_models, prompts
 from gatsby_mlx.writers.prompted import STORY_PROBES, Completion, PromptedWriter
@@ -262,6 +263,9 @@ def load(folder: Path, name: str) -> "tuple[nn.Module, TokenizerWrapper]":
         options = {"trust_remote_code": False, **_template_beside(folder)}
         model, tokenizer = mlx_lm.load(str(folder), tokenizer_config=options, trust_remote_code=False)[:2]
     except Exception as error:  # mlx-lm, transformers, tokenizers, safetensors and MLX have no common exception
+        if known := device_error(error):
+            hint = "Close other programs, or leave this model out of --blend"
+            raise WriterError(f"{name} cannot be loaded: {known}", hint) from error
         message = f"mlx-lm cannot load {name}: {type(error).__name__}: {error}"
         hint = "A newer mlx-lm may support it. If its files are damaged, download them again"
         raise WriterError(message, hint) from error
