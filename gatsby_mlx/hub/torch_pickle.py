@@ -54,7 +54,7 @@ GLOBALS = {
 SCALAR = re.compile(r"numpy\.(?:_core|core)\.multiarray scalar")
 # What training scripts keep beside the weights, in a checkpoint's settings or state. These names are only described.
 DESCRIBED = re.compile(
-    r"numpy dtype|numpy ndarray|numpy\.(?:_core|core)\.multiarray (?:scalar|_reconstruct)"
+    r"numpy dtype|numpy ndarray|numpy\.(?:_core|core)\.(?:multiarray (?:scalar|_reconstruct)|numeric _frombuffer)"
     r"|torch (?:device|Size|b?float\d+|float8_\w+|u?int\d+|bool|complex\d+)"
     r"|(?:pathlib|pathlib\._local) (?:Pure)?(?:Posix|Windows)?Path"
     r"|(?:builtins|__builtin__) (?:set|frozenset|bytearray|complex|slice|range)|collections defaultdict"
@@ -160,7 +160,9 @@ LITERALS = {
     "NEWTRUE": True,
     "NEWFALSE": False,
 }
-CONSTANTS = "BININT BININT1 BININT2 LONG1 BINFLOAT BINUNICODE SHORT_BINUNICODE SHORT_BINBYTES BINBYTES".split()
+CONSTANTS = (
+    "BININT BININT1 BININT2 LONG1 BINFLOAT BINUNICODE SHORT_BINUNICODE SHORT_BINBYTES BINBYTES BYTEARRAY8".split()
+)
 IGNORED = {"PROTO", "FRAME"}
 
 
@@ -265,6 +267,8 @@ class Machine:
         self.top(Described)
 
     def set_items(self, items: list[Any]) -> None:
+        if self.stack and isinstance(self.stack[-1], Described):  # such as a defaultdict
+            return
         target = self.top(dict)
         if len(items) % 2:
             raise RefusedError("sets a key without a value")
