@@ -297,19 +297,21 @@ def test_a_journal_is_resumed_or_refused(tmp_path_factory, journal, data):
     tolerates(lambda: assemble(out))
 
 
+COLUMNS = ["writer", "topic", "level", "name", "seed", "story", "mentions", "failed"]
+cells = st.none() | st.integers(-(2**62), 2**62) | st.text(max_size=8)
+
+
 @FUZZ
-@given(st.data())
-def test_a_journal_with_other_content_is_resumed_or_refused(tmp_path_factory, journal, data):
+@given(st.data(), st.sampled_from(["plan", "request"]), st.sampled_from(COLUMNS), cells)
+def test_a_journal_with_other_content_is_resumed_or_refused(tmp_path_factory, journal, data, key, column, cell):
     out = tmp_path_factory.mktemp("c")
     (out / "journal.sqlite3").write_bytes(journal)
-    with sqlite3.connect(out / "journal.sqlite3") as database:
-        key = data.draw(st.sampled_from(["plan", "request"]))
-        (value,) = database.execute("SELECT value FROM facts WHERE key = ?", (key,)).fetchone()
-        new = json.dumps(data.draw(changed(json.loads(value))))
-        database.execute("UPDATE facts SET value = ? WHERE key = ?", (new, key))
-        column = data.draw(st.sampled_from(["writer", "topic", "level", "name", "seed", "story", "mentions", "failed"]))
-        cell = data.draw(st.none() | st.integers(-(2**62), 2**62) | st.text(max_size=8))
-        database.execute(f"UPDATE OR IGNORE attempts SET {column} = ?", (cell,))
+    database = sqlite3.connect(out / "journal.sqlite3")
+    (value,) = database.execute("SELECT value FROM facts WHERE key = ?", (key,)).fetchone()
+    new = json.dumps(data.draw(changed(json.loads(value))))
+    database.execute("UPDATE facts SET value = ? WHERE key = ?", (new, key))
+    database.execute(f"UPDATE OR IGNORE attempts SET {column} = ?", (cell,))
+    database.commit()
     database.close()
     tolerates(lambda: assemble(out))
 

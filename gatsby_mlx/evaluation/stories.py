@@ -290,7 +290,7 @@ def read(path: Path) -> StorySet:
             content = json.loads(line)
             story = _story(content, plan.obsession)
             (run_on if "run_on" in content else stories)[story.job] = story
-    except (ValueError, KeyError, TypeError, IndexError, UsageError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError, UsageError) as error:
         message = f"{path} holds no stories of an evaluation, or is damaged (line {number}: {error!r})"
         raise UsageError(message, "Tell them again with: gatsby report") from None
     return StorySet(

@@ -41,9 +41,9 @@ def is_model(folder: Path) -> bool:
     index = folder / "model.safetensors.index.json"
     try:
         parts = set(json.loads(index.read_text("utf-8-sig"))["weight_map"].values()) if index.is_file() else set()
-    except (ValueError, KeyError, OSError, AttributeError):
+        return all((folder / part).is_file() for part in parts)
+    except (ValueError, KeyError, OSError, AttributeError, TypeError, RecursionError):
         return False
-    return all((folder / part).is_file() for part in parts)
 
 
 def size_bytes(folder: Path) -> int:
@@ -119,7 +119,7 @@ def _is_4bit(folder: Path) -> bool:
     try:
         config = json.loads((folder / "config.json").read_text("utf-8-sig"))
         return (config.get("quantization") or {}).get("bits") == 4
-    except (ValueError, OSError, AttributeError):
+    except (ValueError, OSError, AttributeError, RecursionError):
         return False
 
 
