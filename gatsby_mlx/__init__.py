@@ -15,7 +15,7 @@ __version__ = "0.1.0"
 
 _ERRORS = (
     "GatsbyError UsageError TopicError CorpusError CheckpointError WriterError TrainingError RanksError OutputError "
-    "HubError ExhibitError BenchError ParityError"
+    "DeviceError HubError ExhibitError BenchError ParityError"
 ).split()
 _API = "load write train train_events dial report Model ToldStory TrainedRun DialReading".split()
 _HOME = {

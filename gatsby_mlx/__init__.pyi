@@ -15,6 +15,7 @@ from gatsby_mlx.corpus.load import Corpus as Corpus
 from gatsby_mlx.errors import BenchError as BenchError
 from gatsby_mlx.errors import CheckpointError as CheckpointError
 from gatsby_mlx.errors import CorpusError as CorpusError
+from gatsby_mlx.errors import DeviceError as DeviceError
 from gatsby_mlx.errors import ExhibitError as ExhibitError
 from gatsby_mlx.errors import GatsbyError as GatsbyError
 from gatsby_mlx.errors import HubError as HubError

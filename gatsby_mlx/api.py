@@ -16,6 +16,7 @@ Nothing here prints. Long work yields events or takes a callback. Errors are tho
 """
 
 import json
+import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property, partial
@@ -33,6 +34,7 @@ from gatsby_mlx.corpus.load import Corpus, locate
 from gatsby_mlx.corpus.load import load as load_corpus
 from gatsby_mlx.corpus.plan import WriteConfig
 from gatsby_mlx.corpus.write import Event, WriteRun
+from gatsby_mlx.device.awake import awake
 from gatsby_mlx.device.interrupts import interrupts
 from gatsby_mlx.device.ranks import Ranks
 from gatsby_mlx.errors import CheckpointError, CorpusError, GatsbyError, TopicError, UsageError, WriterError
@@ -81,7 +83,7 @@ def find_model(which: "str | Path | None" = None) -> Path:
         if (shipped_folder := shipped.checkpoint()) is None:
             raise CheckpointError("No checkpoint ships with this installation", MAKE_ONE)
         return shipped_folder
-    name, path = str(which), Path(which).expanduser()
+    name, path = str(which), Path(os.path.expanduser(which))  # Path's own raises for a user without a home
     if path.exists() or path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
         return path  # `checkpoint.load` has the message for a path that is not there
     for folder in (shipped.folder("checkpoints") / path, MODELS / path):
@@ -452,9 +454,10 @@ def write(
         run.listen(on_event)
     if not run.is_finished():
         check_machine(chosen)
-    for event in run:
-        if on_event:
-            on_event(event)
+    with awake():
+        for event in run:
+            if on_event:
+                on_event(event)
     if run.failed:
         raise unfinished(run)
     return load_corpus(folder)
@@ -602,10 +605,11 @@ def train(
 ) -> TrainedRun:
     """Train to the end and return the run. Options as for `plan_training`; `on_event` gets what `train_events` yields.
 
-    Ctrl-C finishes the step, saves, and raises KeyboardInterrupt; `resume=True` then continues from there.
+    Ctrl-C, SIGTERM or SIGHUP finishes the step, saves, and raises KeyboardInterrupt; `resume=True` then continues from
+    there. A Mac does not sleep meanwhile.
     """
     run = plan_training(corpus, **options)
-    with interrupts() as stopped:
+    with awake(), interrupts() as stopped:
         for event in run.events(lambda: bool(stopped)):
             if on_event:
                 on_event(event)
@@ -638,7 +642,8 @@ def tell_stories(
 ) -> StorySet:
     """Tell the stories of an evaluation. With `path`, keep each one there as it ends, and resume from that file."""
     c = model.checkpoint
-    return tell(c.model, c.tokenizer, plan, path, source_of(c), on_progress)
+    with awake():
+        return tell(c.model, c.tokenizer, plan, path, source_of(c), on_progress)
 
 
 def dial_of(stories: StorySet, corpus: Corpus | None = None) -> DialReading:

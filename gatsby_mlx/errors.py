@@ -9,6 +9,7 @@ GatsbyError            exit 1: what happened, why, and the command that fixes it
   TrainingError        exit 1: a run that cannot continue (non-finite loss, too little data)
   RanksError           exit 1: processes under mlx.launch that cannot connect, or one that is lost
   OutputError          exit 1: an output folder or disk that cannot be written
+  DeviceError          exit 1: a GPU or a memory that gave out in the middle of work
   HubError             exit 1: the hub does not have it, does not give access, or cannot be reached
   ExhibitError         exit 1: a page that cannot be served (port in use, another machine's address)
   BenchError           exit 1: a benchmark that cannot measure (no PyTorch, no memory, a peer that died)
@@ -89,6 +90,10 @@ class RanksError(GatsbyError):
 
 
 class OutputError(GatsbyError):
+    pass
+
+
+class DeviceError(GatsbyError):
     pass
 
 

@@ -43,7 +43,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
-from gatsby_mlx.errors import OutputError
+from gatsby_mlx.errors import GatsbyError, OutputError
 
 T = TypeVar("T")
 
@@ -62,6 +62,7 @@ HINTS = {
 EXCHANGE_UNSUPPORTED = (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EPERM)
 READ_TRIES = 20
 NAME_BYTES = 180  # how much of a file's name its temporary name keeps: the usual limit is 255
+LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 
 
 def sync_file(fd: int) -> None:
@@ -135,6 +136,31 @@ def check_free(out: Path, hint: str = "Choose another folder with --out, or remo
         return
     if out.exists() or out.is_symlink():
         raise OutputError(f"{out} exists and is {'not empty' if out.is_dir() else 'not a folder'}", hint)
+
+
+def as_text(data: bytes) -> str:
+    """Return the text of a file: UTF-8, without a byte order mark, and with Windows or old Mac line ends made plain.
+
+    `Path.read_text("utf-8-sig")` reads the same. Raises UnicodeDecodeError, a ValueError.
+
+    >>> as_text(b"\\xef\\xbb\\xbfa lost\\r\\nkitten\\r")
+    'a lost\\nkitten\\n'
+    """
+    return data.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
+
+
+def refuse_pointer(path: Path, kind: type[GatsbyError]) -> None:
+    """Raise `kind` if `path` is a pointer of Git LFS: a few lines in place of a file that was never downloaded.
+
+    Does nothing for a file that cannot be read; whoever reads it has the message for that.
+    """
+    try:
+        with path.open("rb") as file:
+            start = file.read(len(LFS_POINTER))
+    except OSError:
+        return
+    if start == LFS_POINTER:
+        raise kind(f"{path} is a Git LFS pointer: the file itself was not downloaded", "Get it with: git lfs pull")
 
 
 def sha256(path: str | os.PathLike) -> str:

@@ -68,10 +68,10 @@ def read(path: Path) -> dict[str, Any]:
     """Return the document at `path`. Raise GatsbyError if it cannot be read, UsageError if it has another schema."""
     hint = "Make one with: gatsby bench train --out FILE"
     try:
-        content = json.loads(path.read_text("utf-8"))
+        content = json.loads(path.read_text("utf-8-sig"))
     except OSError as error:
         raise GatsbyError(f"{path} cannot be read: {error.strerror}", hint) from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"{path} is not a JSON document: {error}", hint) from None
     schema = content.get("schema") if isinstance(content, dict) else None
     if schema != SCHEMA:

@@ -16,6 +16,7 @@ from collections.abc import Iterable
 from typing import Any, TextIO
 
 from gatsby_mlx.errors import BenchError, GatsbyError, UsageError
+from gatsby_mlx.foreign import device_error
 
 TORCH_HINT = "Install it from a checkout: pip install '.[bench]' (or run: make bench)"
 TORCH_MIN = (2, 6)
@@ -73,10 +74,10 @@ def serve(peer: object, requests: Iterable[str], answers: TextIO) -> None:
         except GatsbyError as error:
             answer = _error(error)
         except (MemoryError, RuntimeError) as error:
-            if "memory" not in str(error).lower() and "alloc" not in str(error).lower():
+            known = device_error(error)
+            if known is None:
                 raise
-            reason = " ".join(str(error).split())[:200]
-            answer = _error(BenchError(f"It does not fit in memory: {reason}", "Try a smaller --batch"))
+            answer = _error(BenchError(str(known), "Try a smaller --batch"))
         answers.write(json.dumps(answer) + "\n")
         answers.flush()
 

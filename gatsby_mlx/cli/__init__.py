@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from gatsby_mlx import __version__
-from gatsby_mlx.errors import GatsbyError
+from gatsby_mlx.errors import GatsbyError, UsageError
 
 # name: (module, one line of help), in the order in which a newcomer needs them
 COMMANDS = {
@@ -53,6 +53,13 @@ class Gatsby(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command; SIGTERM and SIGHUP stop it as Ctrl-C does."""
+        from gatsby_mlx.device.interrupts import endings_interrupt
+
+        with endings_interrupt():
+            return super().invoke(ctx)
+
     def main(self, args: Sequence[str] | None = None, *_: Any, **extra: Any) -> Any:
         """Run a command and exit. Only here does an error become a line on stderr and an exit code.
 
@@ -63,20 +70,41 @@ class Gatsby(click.Group):
         given = [word for word in given if word != "--debug"]
         extra |= {"prog_name": self.name, "standalone_mode": False}
         try:
+            refuse_bytes(given)
             code = super().main(given, **extra)
         except click.exceptions.NoArgsIsHelpError as error:
             error.show()
             code = error.exit_code
-        except (click.ClickException, click.Abort, GatsbyError, OSError, ImportError) as error:
-            if debug or (isinstance(error, ImportError) and (error.name or "").startswith("gatsby_mlx")):
+        except Exception as error:
+            explained = None if debug else explain(error, given)
+            if explained is None:
                 raise
-            line, code = explain(error, given)
+            line, code = explained
+            drop_unwritten()
             click.echo(f"gatsby: {line}", err=True)
         sys.exit(code or 0)
 
 
-def explain(error: Exception, args: Sequence[str]) -> tuple[str, int]:
-    """Return an error's message with a hint, as one printable line, and the exit code."""
+def refuse_bytes(args: Sequence[str]) -> None:
+    """Raise UsageError for an argument that is not UTF-8: MLX takes no such path, and no model reads such a topic."""
+    for word in args:
+        if not word.isascii() and word.encode(errors="replace") != word.encode(errors="surrogateescape"):
+            shown = os.fsencode(word).decode(errors="backslashreplace")
+            raise UsageError(f"'{shown}' is not UTF-8", "Rename the file or the folder, or type the text again")
+
+
+def drop_unwritten() -> None:
+    """Drop what stdout could not write: at exit it would fail again."""
+    try:
+        sys.stdout.flush()
+    except (OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def explain(error: Exception, args: Sequence[str]) -> tuple[str, int] | None:
+    """Return an error's message with a hint, as one printable line, and the exit code; None for a bug."""
+    from gatsby_mlx import foreign
     from gatsby_mlx.cli.console import printable
 
     see = "See: " + " ".join(["gatsby", *[word for word in args[:1] if word in COMMANDS], "--help"])
@@ -87,22 +115,13 @@ def explain(error: Exception, args: Sequence[str]) -> tuple[str, int]:
     elif isinstance(error, click.ClickException):
         message = error.format_message().rstrip(".")
         line, code = f"{message}{'' if message.endswith('?') else '.'} {see}", error.exit_code
-    elif isinstance(error, OSError):
-        line, code = _explain_system(error), 1
-    else:  # an ImportError: a dependency is missing, or a library that it needs
+    elif isinstance(error, ImportError) and not (error.name or "").startswith("gatsby_mlx"):
         line, code = f"{error}. Install again from a checkout: pip install . (or run: make demo)", 1
+    elif known := foreign.explain(error):
+        line, code = known.line(), known.exit_code
+    else:
+        return None
     return printable(" ".join(line.split())), code
-
-
-def _explain_system(error: OSError) -> str:
-    """Return the line for an OSError that no module has turned into a GatsbyError."""
-    from gatsby_mlx.files import HINTS
-
-    if error.filename is None:  # a stream: at exit, what is left in stdout's buffer would fail again
-        with contextlib.suppress(OSError, ValueError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    what = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else "the output"
-    return f"{what}: {error.strerror or error}. {HINTS.get(error.errno or 0, 'Check the file and the disk')}"
 
 
 @click.group("gatsby", cls=Gatsby, context_settings={"help_option_names": ["-h", "--help"]})
@@ -121,8 +140,27 @@ def main(ctx: click.Context, debug: bool) -> None:
         ctx.color = False
 
 
+class Patient(io.FileIO):
+    """A file that nobody may be reading: what cannot be written to it is dropped, from then on everything."""
+
+    def write(self, data: Any) -> int:
+        """Write bytes, or drop them; return their number."""
+        with contextlib.suppress(OSError):
+            return super().write(data) or 0
+        with contextlib.suppress(OSError):
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self.fileno())
+            os.close(nowhere)
+        return memoryview(data).nbytes
+
+
 def run() -> None:
     """Run the command line. This is the entry point of `gatsby`."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal without UTF-8 shows `?` instead
+    if isinstance(sys.stderr, io.TextIOWrapper):  # progress: a pipe that is closed or a full disk ends no training
+        raw = Patient(sys.stderr.fileno(), "w", closefd=False)
+        sys.stderr = io.TextIOWrapper(
+            io.BufferedWriter(raw), sys.stderr.encoding, "backslashreplace", line_buffering=True
+        )
     main()

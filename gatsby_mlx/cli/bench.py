@@ -20,7 +20,17 @@ from gatsby_mlx.cli.bench_options import (
     training_jobs,
     training_options,
 )
-from gatsby_mlx.cli.console import PATH, Status, check_plot, json_option, model_option, plot_option, printable, table
+from gatsby_mlx.cli.console import (
+    PATH,
+    Status,
+    check_plot,
+    json_option,
+    long_command,
+    model_option,
+    plot_option,
+    printable,
+    table,
+)
 from gatsby_mlx.config import GPTConfig
 from gatsby_mlx.config import preset as preset_of
 from gatsby_mlx.errors import GatsbyError, UsageError
@@ -49,6 +59,7 @@ def command() -> None:
 @click.option("--to-loss", type=float, metavar="X", help="Also measure how long both take to reach this loss.")
 @click.option("--preset", "shapes", type=Shapes(), default="story", show_default=True, help="Presets to measure.")
 @common_options
+@long_command
 def train(batch, context, dtype, dropout, compile_torch, to_loss, shapes, **options) -> None:
     """Measure training steps, after a check that both libraries compute the same.
 
@@ -75,6 +86,7 @@ def train(batch, context, dtype, dropout, compile_torch, to_loss, shapes, **opti
 @click.option("--batch", type=Numbers(), default="16,64", show_default=True, help="Batch sizes, besides one story.")
 @preset_option
 @common_options
+@long_command
 def decode(batch, preset, **options) -> None:
     """Measure decoding, and compare it with the loop without a cache.
 
@@ -94,6 +106,7 @@ def decode(batch, preset, **options) -> None:
 @step_options
 @preset_option
 @measuring_options
+@long_command
 def scale(batch, context, dtype, dropout, preset, **options) -> None:
     """Compare training in one process with training in two, which mlx.launch starts on this machine.
 
@@ -118,6 +131,7 @@ def scale(batch, context, dtype, dropout, preset, **options) -> None:
 @click.option("--batch", type=COUNT, metavar="N", default=32, show_default=True, help="Stories written at once here.")
 @click.option("--max-tokens", type=COUNT, metavar="N", default=320, show_default=True, help="Most tokens of a story.")
 @json_option
+@long_command
 def write(model, n, batch, max_tokens, as_json) -> None:
     """Measure how fast a model in mlx-lm's form (the folder DIR) writes, in this process and behind mlx_lm.server.
 
@@ -152,6 +166,7 @@ def write(model, n, batch, max_tokens, as_json) -> None:
     help="How long each group of visitors stays.",
 )
 @json_option
+@long_command
 def serve(model, seconds, as_json) -> None:
     """Measure how fast `gatsby serve` is for one visitor, for 16, and for three with five stories each and one more.
 
@@ -186,6 +201,7 @@ def render_load(result: dict[str, Any]) -> str:
 @click.option("--submit", is_flag=True, help="Also write gatsby-bench-CHIP.json, to attach to an issue of the project.")
 @preset_option
 @common_options
+@long_command
 def every(batch, context, dtype, dropout, compile_torch, submit, preset, **options) -> None:
     """Measure training, decoding, and two processes against one; write one document.
 

@@ -1,5 +1,6 @@
 """What commands share: the status line, colored mentions, tables, and the options that choose and sample a model."""
 
+import functools
 import os
 import re
 import shutil
@@ -7,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterable
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeVar, cast
 
 import click
 
@@ -197,6 +198,19 @@ class PresetName(click.ParamType):
 
 
 F = TypeVar("F", bound=Callable[..., object])
+
+
+def long_command(function: F) -> F:
+    """Keep the machine awake while a command runs that can take minutes."""
+
+    @functools.wraps(function)
+    def awake_command(*args: object, **options: object) -> object:
+        from gatsby_mlx.device.awake import awake
+
+        with awake():
+            return function(*args, **options)
+
+    return cast(F, awake_command)
 
 
 def model_option(function: F) -> F:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gatsby_mlx.cli.console import PATH, SEED, clock, glow
+from gatsby_mlx.cli.console import PATH, SEED, clock, glow, long_command
 
 if TYPE_CHECKING:
     from gatsby_mlx.api import DialReading, ToldStory
@@ -34,6 +34,7 @@ TEMP = 0.5  # a model of five minutes tells clearer stories at a low temperature
 @click.option(
     "--seed", type=SEED, metavar="N", default=1925, show_default=True, help="Seed of the stories and of the training."
 )
+@long_command
 def command(out: Path, topic: str, n: int, seconds: float, seed: int) -> None:
     """Write stories, train on them, tell five, measure the dial: five minutes on two CPU cores, less on a Mac.
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gatsby_mlx.cli.console import check_plot, json_option, plot_option, table
+from gatsby_mlx.cli.console import check_plot, json_option, long_command, plot_option, table
 from gatsby_mlx.cli.story_options import corpus_of, corpus_option, story_options, story_set
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ N_TOPICS = 24
 @corpus_option
 @story_options(N_TOPICS, seeds=2)
 @click.pass_context
+@long_command
 def command(ctx, plot, as_json, corpus, **options) -> None:
     """Tell topics x 5 levels x seeds stories and count how often each mentions its obsession.
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gatsby_mlx.cli.console import PATH, load_model, table
+from gatsby_mlx.cli.console import PATH, load_model, long_command, table
 
 if TYPE_CHECKING:
     from gatsby_mlx.hub.export import Prepared
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     metavar="N",
     help="Topics of the dial that is measured before and after --quantize; 0 is none.",
 )
+@long_command
 def command(model, kind, out, dtype, quantize, allow_drift, n_topics) -> None:
     """Convert the model in DIR to a format of other libraries, with a card.
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gatsby_mlx.cli.console import json_option, table
+from gatsby_mlx.cli.console import json_option, long_command, table
 from gatsby_mlx.cli.story_options import corpus_of, corpus_option, story_options, story_set
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ N_TOPICS = 24
 @corpus_option
 @story_options(N_TOPICS, seeds=2)
 @click.pass_context
+@long_command
 def command(ctx, as_json, corpus, **options) -> None:
     """Tell stories and measure whether each is about its topic, for nouns seen in training and nouns never seen.
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from gatsby_mlx.cli.console import PATH, confirm, size
+from gatsby_mlx.cli.console import PATH, confirm, long_command, size
 
 
 @click.command()
@@ -15,6 +15,7 @@ from gatsby_mlx.cli.console import PATH, confirm, size
 @click.option("--public", is_flag=True, help="Make a new repository public (default: private).")
 @click.option("--license", default="mit", show_default=True, metavar="NAME", help="License on the card.")
 @click.option("--yes", is_flag=True, help="Do not ask; needed off a terminal.")
+@long_command
 def command(folder: Path, repo: str, public: bool, license: str, yes: bool) -> None:
     """Upload a model (a checkpoint or run folder) or a corpus to the hub. Prints the repository and its commit.
 

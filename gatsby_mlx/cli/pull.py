@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from gatsby_mlx.cli.console import PATH
+from gatsby_mlx.cli.console import PATH, long_command
 
 
 @click.command()
@@ -15,6 +15,7 @@ from gatsby_mlx.cli.console import PATH
     "--out", type=PATH, metavar="DIR", show_default="models/NAME or corpora/NAME", help="Output folder, a new one."
 )
 @click.option("--corpus", type=PATH, metavar="FILE", help="A text with the characters of a nanoGPT checkpoint.")
+@long_command
 def command(repo: str, out: Path | None, corpus: Path | None) -> None:
     """Download a model or, as datasets/OWNER/NAME, a corpus from the hub. Prints its folder.
 

@@ -2,7 +2,7 @@
 
 import click
 
-from gatsby_mlx.cli.console import PATH, load_model
+from gatsby_mlx.cli.console import PATH, load_model, long_command
 from gatsby_mlx.cli.story_options import (
     corpus_of,
     corpus_option,
@@ -21,6 +21,7 @@ N_TOPICS = 120
 @corpus_option
 @story_options(N_TOPICS, seeds=4)
 @click.pass_context
+@long_command
 def command(ctx, out, judge, corpus, **options) -> None:
     """Tell stories and measure everything; write index.html, evaluation.json and README.md, the model's card.
 

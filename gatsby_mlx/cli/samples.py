@@ -2,7 +2,7 @@
 
 import click
 
-from gatsby_mlx.cli.console import PATH
+from gatsby_mlx.cli.console import PATH, long_command
 from gatsby_mlx.cli.story_options import story_options, story_set
 
 N_TOPICS = 6
@@ -12,6 +12,7 @@ N_TOPICS = 6
 @click.option("--out", type=PATH, metavar="FILE", show_default="stdout", help="Output file.")
 @story_options(N_TOPICS, seeds=1)
 @click.pass_context
+@long_command
 def command(ctx, out, **options) -> None:
     """Tell stories to read, topics x levels, as Markdown.
 

@@ -1,5 +1,7 @@
 """`gatsby serve`."""
 
+from contextlib import nullcontext
+
 import click
 
 from gatsby_mlx.cli.console import PATH, load_model, model_option
@@ -52,7 +54,8 @@ def command(kiosk, idle, host, port, batch, corpus, model) -> None:
     """
     from gatsby_mlx import api, shipped
     from gatsby_mlx.corpus.load import locate
-    from gatsby_mlx.errors import CorpusError
+    from gatsby_mlx.device.awake import awake
+    from gatsby_mlx.errors import CorpusError, GatsbyError
     from gatsby_mlx.exhibit import server
     from gatsby_mlx.exhibit.app import Exhibit, PageSettings, application
     from gatsby_mlx.exhibit.engine import Engine
@@ -61,7 +64,7 @@ def command(kiosk, idle, host, port, batch, corpus, model) -> None:
 
     if corpus and not locate(corpus).is_file():
         raise CorpusError(f"There is no corpus at {corpus}", "Write one with: gatsby write --out DIR")
-    with server.bind(host, port) as listening:
+    with awake(display=True) if kiosk else nullcontext(), server.bind(host, port) as listening:
         loaded = load_model(model)
         if corpus:
             api.check_obsession(loaded.obsession, corpus)
@@ -78,5 +81,7 @@ def command(kiosk, idle, host, port, batch, corpus, model) -> None:
                 serving.run([listening])
             finally:
                 sources.close()
+        if isinstance(engine.failure, GatsbyError):
+            raise engine.failure
         if serving.interrupted:
             raise KeyboardInterrupt

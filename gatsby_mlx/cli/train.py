@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gatsby_mlx.cli.console import PATH, SEED, PresetName, Status, clock, warn_if_slow
+from gatsby_mlx.cli.console import PATH, SEED, PresetName, Status, clock, long_command, warn_if_slow
 from gatsby_mlx.config import DTYPES
 
 if TYPE_CHECKING:
@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     help="Continue the run in --out bit for bit; one that version 0.1 began on a GPU, as exactly as two runs agree.",
 )
 @click.pass_context
+@long_command
 def command(ctx, preset, corpus, start, out, max_chars, lr, dropout, dtype, micro_chars, seed, resume) -> None:
     """Train a model on a corpus. Ctrl-C saves and stops; --resume continues as if there had been no interruption.
 

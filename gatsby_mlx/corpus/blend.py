@@ -91,10 +91,10 @@ def _blend(pairs: list[tuple[Spec, float]], obsession: Obsession = GREEN_LIGHT) 
 
 def _from_file(path: Path) -> Blend:
     try:
-        content = tomllib.loads(path.read_text("utf-8"))
+        content = tomllib.loads(path.read_text("utf-8-sig"))
     except FileNotFoundError:
         raise UsageError(f"There is no blend {path}", HINT) from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UsageError(f"The blend {path} cannot be read: {error}", HINT) from None
     tables = content.get("writers")
     if not isinstance(tables, dict) or not tables or set(content) > {"writers", "bands"}:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from gatsby_mlx import files
 from gatsby_mlx.corpus import manifest
 from gatsby_mlx.errors import CorpusError
 from gatsby_mlx.story.document import HINT, Document, parse
@@ -46,9 +47,10 @@ def locate(path: Path) -> Path:
 def load(path: Path | str) -> Corpus:
     """Read a corpus file, or a folder with raw.txt, and the manifest beside it if there is one.
 
-    With a manifest of gatsby's the alphabet is `prime.ALPHABET`, otherwise the characters that the text uses. Windows
-    line ends become plain ones. Raises CorpusError for a file that is missing, empty, binary or damaged, and for one
-    that disagrees with its manifest.
+    With a manifest of gatsby's the alphabet is `prime.ALPHABET`, otherwise the characters that the text uses. A byte
+    order mark is dropped, and line ends of Windows and of old Macs become plain ones, as nanoGPT reads them.
+    Raises CorpusError for a file that is missing, empty, binary or damaged, and for one that disagrees with its
+    manifest.
     """
     raw = locate(Path(path))
     try:
@@ -59,13 +61,13 @@ def load(path: Path | str) -> Corpus:
         raise CorpusError(f"{path} cannot be read: {error.strerror}", HINT) from None
     if not data:
         raise CorpusError(f"{raw} is empty", HINT)
+    files.refuse_pointer(raw, CorpusError)
     try:
-        text = data.decode("utf-8")
+        text = files.as_text(data)
     except UnicodeDecodeError as error:
         raise CorpusError(f"{raw} is not text (byte {error.start} is not UTF-8)", HINT) from None
     if "\0" in text:
         raise CorpusError(f"{raw} is not text (it holds a NUL character at {text.index(chr(0))})", HINT)
-    text = text.replace("\r\n", "\n")
     beside = manifest.find(raw)
     content = manifest.read(beside) if beside else {}
     documents = parse(text, str(raw), manifest.obsession_of(content))

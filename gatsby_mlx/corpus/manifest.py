@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from gatsby_mlx import files
 from gatsby_mlx.errors import CorpusError, UsageError
 from gatsby_mlx.story.document import Document
 from gatsby_mlx.story.obsession import GREEN_LIGHT, Obsession
@@ -27,9 +28,10 @@ def find(raw: Path) -> Path | None:
 
 def read(path: Path) -> dict[str, Any]:
     """Return the manifest at `path`; raise CorpusError if it is not JSON or not a manifest."""
+    files.refuse_pointer(path, CorpusError)
     try:
-        content = json.loads(path.read_text("utf-8"))
-    except (ValueError, OSError) as error:
+        content = json.loads(path.read_text("utf-8-sig"))
+    except (ValueError, OSError, RecursionError) as error:
         raise CorpusError(f"The manifest {path} cannot be read: {error}", HINT) from None
     stories = content.get("stories", content.get("samples")) if isinstance(content, dict) else None
     if not isinstance(stories, list) or not all(isinstance(story, dict) for story in stories):

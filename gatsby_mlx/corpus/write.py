@@ -27,6 +27,7 @@ from gatsby_mlx.corpus.plan import Plan, WriteConfig, plan_fill
 from gatsby_mlx.corpus.topics import brainstorm
 from gatsby_mlx.device.ranks import Ranks
 from gatsby_mlx.errors import OutputError, WriterError
+from gatsby_mlx.foreign import device_error
 from gatsby_mlx.story import text
 from gatsby_mlx.story.document import Document
 from gatsby_mlx.story.prime import Prime
@@ -35,6 +36,7 @@ from gatsby_mlx.writers.prompted import PromptedWriter
 
 GIVE_UP_AFTER = 200  # stories by one writer, none of them accepted
 CHECK_EVERY = 20  # stories between two such checks
+FEWER = "Close other programs, or let it write fewer stories at once: batch = 4 in its table of a blend file"
 MAX_PASSES = 4  # over all writers: near-duplicates that are noticed late are written again in the next pass
 
 
@@ -192,7 +194,7 @@ class WriteRun:
 
     def _brainstorm(self) -> Plan:
         def failed(writer: Writer, error: Exception) -> None:
-            self.failed[writer.name] = error
+            self.failed[writer.name] = device_error(error, FEWER) or error
 
         return brainstorm(self.writers, self.shares, self.config, self.names, self.bank, self.excluded_words, failed)
 
@@ -224,7 +226,7 @@ class WriteRun:
         except OutputError:
             raise
         except Exception as error:  # a model's loader, template or kernel, or a server: the other writers continue
-            self.failed[writer.name] = error
+            self.failed[writer.name] = error = device_error(error, FEWER) or error
             yield Stopped(writer.name, error)
 
     @contextlib.contextmanager

@@ -3,15 +3,22 @@
 On a CPU, MLX compiles a traced function with `g++`, which it calls through the shell and by this name only: it does not
 read `CC` and `CXX`. According to its `backend/cpu/jit_compiler.cpp`, and to tests: without `g++` on PATH, functions run
 uncompiled, without a warning. If `g++` fails, or there is no temporary folder, the *evaluation* raises RuntimeError.
-Compiled kernels are in `$TMPDIR/mlx/VERSION/cpu`.
+Compiled kernels are in `$TMPDIR/mlx/VERSION/cpu`, which is one folder for all users of a machine: where somebody else
+made it, MLX cannot write to it, and would load what they put there. `own_kernels` then gives MLX another.
 """
 
+import atexit
 import io
 import os
 import shutil
 import subprocess
 import sys
+import tempfile
+from functools import cache
+from pathlib import Path
 from typing import Any
+
+from gatsby_mlx.device.blas.shim import cache_folder
 
 
 def compile_hint() -> str:
@@ -46,7 +53,39 @@ def compile_problem() -> str:
 
 def compile_works() -> bool:
     """Return whether `mx.compile` should work here, without trying it. Check this before compiling a function."""
+    own_kernels()
     return not compile_problem()
+
+
+@cache
+def own_kernels() -> str:
+    """Let MLX keep its kernels in a folder of this user, where the usual one is somebody else's; return the folder.
+
+    MLX reads TMPDIR once, when it first compiles, so this comes before. Returns "" if the usual folder is used.
+    """
+    usual = Path(os.environ.get("TMPDIR") or "/tmp", "mlx")
+    if sys.platform == "darwin" or all(map(_is_ours, (usual, *usual.glob("*"), *usual.glob("*/cpu")))):
+        return ""
+    try:
+        folder = cache_folder() / "tmp"
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not (_is_ours(folder) and os.access(folder, os.W_OK | os.X_OK)):
+            raise PermissionError
+    except OSError:
+        folder = Path(tempfile.mkdtemp(prefix="gatsby-mlx-"))
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    os.environ["TMPDIR"] = str(folder)
+    return str(folder)
+
+
+def _is_ours(path: Path) -> bool:
+    """Return whether `path` belongs to this user, or does not exist."""
+    try:
+        return path.stat().st_uid == os.geteuid()
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
 
 
 def probe_compile() -> str:

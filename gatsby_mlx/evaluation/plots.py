@@ -6,10 +6,14 @@ standalone file: the SVG in colors that are readable on white and on black, the 
 figures give the same bytes. Color never carries meaning alone: series also differ by marker and by line.
 """
 
+import contextlib
 import io
+import logging
 import math
+import os
 import re
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -143,20 +147,47 @@ def plain_label(name: str) -> str:
 
 
 def _render(draw: Draw, c: Colors, form: str, panels: int) -> bytes:
-    """Draw on a new figure, without pyplot, and return the bytes of the file."""
-    import matplotlib
-    from matplotlib.figure import Figure
-
+    """Draw on a new figure with its own canvas, without pyplot and its backend; return the bytes of the file."""
     out = io.BytesIO()
-    with matplotlib.rc_context(STYLE):
+    with quiet_matplotlib():
+        import matplotlib
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.backends.backend_svg import FigureCanvasSVG
+        from matplotlib.figure import Figure
+
         width, height = SIZE_INCHES
         size = (width, height * (1 + 0.8 * (panels - 1)))
-        figure = Figure(size, layout="constrained", facecolor=c.paper if form == "png" else "none")
-        first, *below = figure.subplots(panels, 1, sharex=True, squeeze=False, subplot_kw={"facecolor": "none"})[:, 0]
-        draw(first, c, *below)
-        metadata = {"Date": None, "Creator": None} if form == "svg" else {"Software": None}
-        figure.savefig(out, format=form, dpi=PNG_DPI if form == "png" else 72, metadata=metadata)
+        canvas = {"svg": FigureCanvasSVG, "png": FigureCanvasAgg}[form]
+        with matplotlib.rc_context(STYLE):
+            figure = Figure(size, layout="constrained", facecolor=c.paper if form == "png" else "none")
+            canvas(figure)
+            axes = figure.subplots(panels, 1, sharex=True, squeeze=False, subplot_kw={"facecolor": "none"})
+            draw(axes[0, 0], c, *axes[1:, 0])
+            metadata = {"Date": None, "Creator": None} if form == "svg" else {"Software": None}
+            figure.savefig(out, format=form, dpi=PNG_DPI if form == "png" else 72, metadata=metadata)
     return out.getvalue()
+
+
+@contextlib.contextmanager
+def quiet_matplotlib() -> Iterator[None]:
+    """Import Matplotlib, whatever MPLBACKEND says, and keep its remarks off stderr inside the block.
+
+    A notebook's MPLBACKEND can name a backend that is not installed here, which Matplotlib refuses at its import; no
+    backend is used. The remarks are about a home folder that it cannot write its caches to.
+    """
+    log = logging.getLogger("matplotlib")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        if "matplotlib" not in sys.modules and (backend := os.environ.pop("MPLBACKEND", None)) is not None:
+            import matplotlib
+
+            os.environ["MPLBACKEND"] = backend
+            with contextlib.suppress(ValueError):  # as Matplotlib does, for whoever uses pyplot later
+                matplotlib.rcParams["backend"] = backend
+        yield
+    finally:
+        log.setLevel(level)
 
 
 def _standalone(svg: str, label: str) -> str:

@@ -8,8 +8,10 @@ read the figure together with `loops`.
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from gatsby_mlx import files
 from gatsby_mlx.errors import CheckpointError
 from gatsby_mlx.evaluation.stories import Piece, spread
+from gatsby_mlx.foreign import device_errors
 
 STORIES = 200  # read of the model's and of the corpus's: a large model reads some 300 tokens/s on two cores
 
@@ -32,6 +34,8 @@ class ReferenceModel:
             message = f"There is no model in mlx-lm's form at {folder} (no config.json)"
             hint = "Download one, such as mlx-community/SmolLM2-135M-Instruct, and give its folder"
             raise CheckpointError(message, hint)
+        for path in (*sorted(Path(folder).glob("model*.safetensors")), Path(folder) / "tokenizer.json"):
+            files.refuse_pointer(path, CheckpointError)
         try:
             self.model, self.tokenizer, *_ = load(str(folder))
         except (ValueError, KeyError, TypeError, OSError) as error:
@@ -46,7 +50,8 @@ class ReferenceModel:
         chosen, rates = spread(pieces, STORIES), []
         for n, p in enumerate(chosen, 1):
             if p.text:
-                rates.append((p.topic, self.nats(p.text), len(p.text)))
+                with device_errors("Close other programs, or choose a smaller --judge. Stories in --stories are kept"):
+                    rates.append((p.topic, self.nats(p.text), len(p.text)))
             if self.progress:
                 self.progress(n, len(chosen))
         return rates

@@ -53,7 +53,8 @@ def bootstrap_ratio(
 ) -> Interval:
     """Return the sum of all parts over the sum of all totals with its 95% interval, as `bootstrap_mean` does.
 
-    `pairs_by_topic` maps each topic to its (part, total) pairs, such as (correctly spelled words, words). Raises
+    `pairs_by_topic` maps each topic to its (part, total) pairs, such as (correctly spelled words, words). NaN where all
+    totals are 0, as in texts without a word. Raises
     ValueError for no topics, or a topic without pairs.
     """
     groups = [np.asarray(pairs_by_topic[topic], np.float64) for topic in sorted(pairs_by_topic)]
@@ -61,12 +62,14 @@ def bootstrap_ratio(
         raise ValueError(f"need one topic or more, each with values, and n >= 1; got {len(groups)} topics, n={n}")
     sums = np.array([g.sum(axis=0) for g in groups])  # [topics, 2]
     part, total = sums.sum(axis=0)
-    ratio = float(part / total)
+    ratio = float(part / total) if total else math.nan
     if len(groups) == 1:
         return Interval(ratio, math.nan, math.nan)
     drawn = np.random.Generator(np.random.Philox(seed)).integers(len(groups), size=(n, len(groups)))
     resampled = sums[drawn].sum(axis=1)  # [n, 2]
-    low, high = np.quantile(resampled[:, 0] / resampled[:, 1], [(1 - COVERAGE) / 2, (1 + COVERAGE) / 2])
+    with np.errstate(divide="ignore", invalid="ignore"):  # a resample without a total has no ratio: NaN
+        ratios = resampled[:, 0] / resampled[:, 1]
+    low, high = np.quantile(ratios, [(1 - COVERAGE) / 2, (1 + COVERAGE) / 2])
     return Interval(ratio, float(low), float(high))
 
 

@@ -271,7 +271,7 @@ def read(path: Path) -> StorySet:
     An incomplete last line is skipped. Raises UsageError for a file that is missing, of another format, or damaged.
     """
     try:
-        lines = path.read_text("utf-8").split("\n")[:-1]
+        lines = path.read_text("utf-8-sig").split("\n")[:-1]
     except OSError as error:
         hint = "Tell some with: gatsby report"
         raise UsageError(f"The stories {path} cannot be read: {error.strerror}", hint) from None
@@ -290,7 +290,7 @@ def read(path: Path) -> StorySet:
             content = json.loads(line)
             story = _story(content, plan.obsession)
             (run_on if "run_on" in content else stories)[story.job] = story
-    except (ValueError, KeyError, TypeError, IndexError, UsageError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError, UsageError) as error:
         message = f"{path} holds no stories of an evaluation, or is damaged (line {number}: {error!r})"
         raise UsageError(message, "Tell them again with: gatsby report") from None
     return StorySet(

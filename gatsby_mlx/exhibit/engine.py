@@ -22,6 +22,7 @@ from gatsby_mlx import device
 from gatsby_mlx.errors import GatsbyError, UsageError
 from gatsby_mlx.exhibit import probe
 from gatsby_mlx.exhibit.request import BusyError, End, StoppedError, StoryParams, StoryRequest
+from gatsby_mlx.foreign import device_error
 from gatsby_mlx.model.checkpoint import Checkpoint
 from gatsby_mlx.model.decode import Telling, TellingBatch, uniforms
 from gatsby_mlx.story import prime
@@ -130,7 +131,8 @@ class Engine:
 
     def _check_open(self) -> None:
         if self.failure:
-            raise StoppedError(f"The model has stopped: {self.failure!r}")
+            why = self.failure if isinstance(self.failure, GatsbyError) else repr(self.failure)
+            raise StoppedError(f"The model has stopped: {why}")
         if self._closing:
             raise StoppedError("The exhibit is closing")
 
@@ -157,8 +159,10 @@ class Engine:
                         self._step()
                     self._continue_pull()
         except BaseException as error:
-            self.failure = error
-            logging.getLogger(__name__).exception("the engine has failed")
+            known = device_error(error, "Serve again with a smaller --batch, or after closing other programs")
+            self.failure = known or error
+            why = f": {known.line()}" if known else ""
+            logging.getLogger(__name__).error("the engine has failed%s", why, exc_info=None if known else error)
         finally:
             self._close_all()
             mx.clear_streams()  # a stream that outlives its thread aborts the process

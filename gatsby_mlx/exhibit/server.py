@@ -1,11 +1,12 @@
 """The HTTP server: Uvicorn on our socket, with limits on how slowly a visitor may send and read."""
 
 import asyncio
+import contextlib
 import errno
 import signal
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
 
@@ -13,6 +14,7 @@ import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from gatsby_mlx.device.interrupts import handled, leave_terminal
 from gatsby_mlx.errors import ExhibitError
 
 REQUEST_SECONDS = 10.0  # from opening the connection, or the last response, to the end of a request's headers
@@ -130,6 +132,17 @@ class Server(uvicorn.Server):
         super().__init__(config)
         self._close = close
         self.interrupted = False
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Shut down at SIGHUP as at Ctrl-C, which Uvicorn does not; SIGTERM, a server's usual end, stays its own."""
+        hanging_up, ending = handled(self._hang_up, (signal.SIGHUP,)), handled(signal.SIG_DFL, (signal.SIGTERM,))
+        with hanging_up, ending, super().capture_signals():
+            yield
+
+    def _hang_up(self, sig: int, frame: FrameType | None) -> None:
+        leave_terminal(sig)
+        self.interrupted = self.should_exit = True
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Remember a Ctrl-C. Uvicorn raises it again at exit, but that has no effect if the shell ignores SIGINT."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from gatsby_mlx import files
 from gatsby_mlx.errors import CheckpointError
 
 HINT = "Download it again, or save it again with torch.save"
@@ -142,4 +143,5 @@ def open_archive(path: Path) -> Iterator[Archive]:
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror}", HINT) from None
     with file:
+        files.refuse_pointer(path, CheckpointError)
         yield Archive(file, path)

@@ -149,7 +149,7 @@ def evaluation(checkpoint: Checkpoint) -> str:
     path = checkpoint.path / "evaluation.json"
     if path.is_file():
         try:
-            dial = json.loads(path.read_text("utf-8")).get("dial", {})
+            dial = json.loads(path.read_text("utf-8-sig")).get("dial", {})
             means = ", ".join(f"{level['mentions']:.2f}" for level in dial["levels"])
             lines.append(f"- mentions of the {checkpoint.obsession.phrase} in a story, level 1 to 5: {means}")
         except (ValueError, KeyError, TypeError, AttributeError):
@@ -186,7 +186,7 @@ def corpus_card(corpus: Corpus, repo: str, splits: Mapping[str, int], license_id
 def own_card(folder: Path) -> str | None:
     """Return the text of the README.md that a folder already has, or None."""
     path = folder / NAME
-    return path.read_text("utf-8") if path.is_file() else None
+    return path.read_text("utf-8-sig", errors="replace") if path.is_file() else None
 
 
 def is_shipped(folder: Path) -> bool:

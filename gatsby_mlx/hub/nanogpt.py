@@ -14,13 +14,14 @@ from gatsby_mlx import files
 from gatsby_mlx.config import GPTConfig, changed
 from gatsby_mlx.errors import CheckpointError, UsageError
 from gatsby_mlx.hub import torch_pickle, vocabulary
-from gatsby_mlx.hub.torch_pickle import Tensor, TorchCheckpoint
+from gatsby_mlx.hub.torch_pickle import Described, Tensor, TorchCheckpoint
 from gatsby_mlx.model.gpt import GPT
 from gatsby_mlx.tokenizer import CharTokenizer
 
 HINT = "Import a checkpoint that nanoGPT's train.py saved"
 SIZES = ("n_layer", "n_head", "n_embd", "block_size")
 # What a state dict may have beside the weights: the causal mask, which is a buffer in older versions.
+_WRAPPERS = re.compile(r"^(?:module\.)+")  # DistributedDataParallel's, often inside or around torch.compile's _orig_mod
 _BUFFER = re.compile(r"h\.\d+\.attn\.bias$")
 
 
@@ -43,6 +44,7 @@ def load(path: Path, alphabet: str) -> Imported:
         content = opened.content
         state = content.get("model") if isinstance(content, dict) else None
         args = content.get("model_args") if isinstance(content, dict) else None
+        args = args.fields if isinstance(args, Described) else args  # an argparse.Namespace
         if not isinstance(state, dict) or not isinstance(args, dict):
             raise CheckpointError(f"{path} has no `model` and `model_args`", HINT)
         tensors = weights_by_name(state, path)
@@ -74,7 +76,7 @@ def weights_by_name(state: dict[Any, Any], path: Path) -> dict[str, Tensor]:
     """
     tensors: dict[str, Tensor] = {}
     for key, value in state.items():
-        name = str(key).replace("_orig_mod.", "").removeprefix("transformer.")
+        name = _WRAPPERS.sub("", str(key).replace("_orig_mod.", "")).removeprefix("transformer.")
         if _BUFFER.match(name):
             continue
         if not isinstance(value, Tensor) or name in tensors:

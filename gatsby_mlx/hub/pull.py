@@ -56,7 +56,7 @@ def pull(repo: Repo, out: Path, text: Path | None = None, progress: bool = False
 def source(folder: Path) -> dict[str, str]:
     """Return the `repository` and `commit` that a folder was pulled from, or {} if it was not pulled."""
     try:
-        content = json.loads((folder / SOURCE).read_text("utf-8"))
+        content = json.loads((folder / SOURCE).read_text("utf-8-sig"))
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}
@@ -91,7 +91,7 @@ def _need(path: Path, repo: Repo, what: str) -> None:
 
 def _is_native(config: Path) -> bool:
     try:
-        return str(json.loads(config.read_text("utf-8"))["format"]).startswith("gatsby-mlx/")
+        return str(json.loads(config.read_text("utf-8-sig"))["format"]).startswith("gatsby-mlx/")
     except (OSError, ValueError, KeyError, TypeError):
         return False
 

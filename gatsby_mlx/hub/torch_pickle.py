@@ -4,18 +4,21 @@
         opened.content["model"]["transformer.wte.weight"].shape, opened.numpy(opened.content["iter_num"])
 
 A pickle is a program for a stack machine, and Python's machine imports and calls whatever the program says. This one
-imports and calls nothing. GLOBAL pushes one of the few names below, or is refused. REDUCE handles two of these names.
-BUILD, which would set attributes, does nothing on a dictionary and is refused on anything else. Opcodes that
-`torch.save` and `pickle.dump` do not emit for plain values are refused. The values are dictionaries with plain keys,
-lists, tuples, strings, numbers, None and tensors. A tensor is a description; its bytes are read on request.
+imports and calls nothing. GLOBAL pushes one of the names below, or is refused. REDUCE reads a tensor, a number of
+numpy's and a parameter; for the other names, such as a device, a path, a set or a class of settings, it leaves a
+`Described`: the name, and what its pickle says of it. Nothing is ever constructed. BUILD, which would set attributes,
+notes them in a `Described`, does nothing on a dictionary, and is refused on anything else. Opcodes that `torch.save`
+and `pickle.dump` do not emit for such values are refused. The values are dictionaries with plain keys, lists, tuples,
+strings, bytes, numbers, None, descriptions and tensors. A tensor is a description too; its bytes are read on request.
 """
 
 import pickletools
+import re
 import struct
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -44,8 +47,21 @@ STORAGES = {
 GLOBALS = {
     "collections OrderedDict",
     "torch._utils _rebuild_tensor_v2",
+    "torch._utils _rebuild_parameter",
+    "_codecs encode",
     *(f"torch {name}" for name in STORAGES),
 }
+SCALAR = re.compile(r"numpy\.(?:_core|core)\.multiarray scalar")
+# What training scripts keep beside the weights, in a checkpoint's settings or state. These names are only described.
+DESCRIBED = re.compile(
+    r"numpy dtype|numpy ndarray|numpy\.(?:_core|core)\.(?:multiarray (?:scalar|_reconstruct)|numeric _frombuffer)"
+    r"|torch (?:device|Size|b?float\d+|float8_\w+|u?int\d+|bool|complex\d+)"
+    r"|(?:pathlib|pathlib\._local) (?:Pure)?(?:Posix|Windows)?Path"
+    r"|(?:builtins|__builtin__) (?:set|frozenset|bytearray|complex|slice|range)|collections defaultdict"
+    r"|argparse Namespace|types SimpleNamespace"
+    r"|copyreg _reconstructor|copy_reg _reconstructor|(?:builtins|__builtin__) object"
+    r"|[\w.]+ \w*(?:Config|Args|Arguments|Settings)"
+)
 
 
 @dataclass(frozen=True)
@@ -72,6 +88,15 @@ class Tensor:
     offset: int
     shape: tuple[int, ...]
     strides: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Described:
+    """A value of a known kind that was not constructed: its name, and its attributes as far as they are plain."""
+
+    name: str
+    args: tuple[Any, ...] = ()
+    fields: dict[str, Any] = field(default_factory=dict)
 
 
 class RefusedError(ValueError):
@@ -118,13 +143,26 @@ def tensor(args: tuple) -> Tensor:
     return Tensor(stored, offset, tuple(shape), tuple(strides))
 
 
+def number(args: tuple) -> float | int | bool | Described:
+    """Return a numpy scalar, described by its dtype and its bytes, as a plain number; `Described` for another kind."""
+    kind, data = (*args, None, None)[:2]
+    if isinstance(kind, Described) and kind.name == "numpy dtype" and kind.args and isinstance(data, bytes):
+        order = kind.fields.get("state", (3, "<"))[1:2]
+        code = ("" if order == ("|",) else ">" if order == (">",) else "<") + str(kind.args[0])
+        if re.fullmatch(r"[<>]?(?:f[248]|[iu][1248]|b1|\?)", code) and np.dtype(code).itemsize == len(data):
+            return np.frombuffer(data, np.dtype(code))[0].item()
+    return Described("numpy scalar")
+
+
 MARK = Name("(")  # a mark on the stack, not a value; it is compared by identity
 LITERALS = {
     "NONE": None,
     "NEWTRUE": True,
     "NEWFALSE": False,
 }
-CONSTANTS = "BININT BININT1 BININT2 LONG1 BINFLOAT BINUNICODE SHORT_BINUNICODE".split()
+CONSTANTS = (
+    "BININT BININT1 BININT2 LONG1 BINFLOAT BINUNICODE SHORT_BINUNICODE SHORT_BINBYTES BINBYTES BYTEARRAY8".split()
+)
 IGNORED = {"PROTO", "FRAME"}
 
 
@@ -182,7 +220,7 @@ class Machine:
         self.stack.append(self.memo[key])
 
     def name(self, text: str) -> None:
-        if text not in GLOBALS:
+        if text not in GLOBALS and not DESCRIBED.fullmatch(text):
             raise RefusedError(f"names {text[:60]!r}, which tensors do not need")
         self.stack.append(Name(text))
 
@@ -192,19 +230,51 @@ class Machine:
             self.stack.append({})
         elif called.text == "torch._utils _rebuild_tensor_v2":
             self.stack.append(tensor(args))
+        elif called.text == "torch._utils _rebuild_parameter" and args and isinstance(args[0], Tensor):
+            self.stack.append(args[0])
+        elif called.text == "_codecs encode" and len(args) == 2 and isinstance(args[0], str) and args[1] == "latin1":
+            self.stack.append(args[0].encode("latin1"))  # how protocol 2 writes bytes
+        elif SCALAR.fullmatch(called.text):
+            self.stack.append(number(args))
+        elif DESCRIBED.fullmatch(called.text):
+            self.stack.append(Described(called.text, args))
         else:
             raise RefusedError(f"calls {called.text!r}")
 
+    def new(self) -> None:
+        """Describe an object that NEWOBJ would make: an instance of a class, without its attributes yet."""
+        args, made = self.pop(tuple), self.pop(Name)
+        if not DESCRIBED.fullmatch(made.text):
+            raise RefusedError(f"uses NEWOBJ for {made.text!r}, which plain values do not need")
+        self.stack.append(Described(made.text, args))
+
     def build(self) -> None:
-        """Drop the state of a dictionary; a state dict has the versions of its modules there."""
-        self.pop(dict)
+        """Note the attributes of a description; drop the state of a dictionary, where a state dict has versions."""
+        state, made = self.pop(), self.stack[-1] if self.stack else None
+        if isinstance(made, Described):
+            if isinstance(state, dict):
+                made.fields.update(state)
+            elif isinstance(state, tuple):
+                made.fields["state"] = state
+            return
+        if not isinstance(state, dict):
+            raise RefusedError("takes a value from the stack that is not there")
         self.top(dict)
 
+    def add_items(self) -> None:
+        """Drop the members of a set, which is only described."""
+        self.pop_to_mark()
+        self.top(Described)
+
     def set_items(self, items: list[Any]) -> None:
+        if self.stack and isinstance(self.stack[-1], Described):  # such as a defaultdict
+            return
         target = self.top(dict)
         if len(items) % 2:
             raise RefusedError("sets a key without a value")
         for key, value in zip(items[::2], items[1::2], strict=True):
+            if isinstance(key, Described | Name):  # a plain value of no use here, such as a device
+                continue
             if not isinstance(key, str | int):  # hashing a tuple can take forever
                 raise RefusedError("has a dictionary with a key that is neither text nor number")
             target[key] = value
@@ -228,6 +298,10 @@ STEPS: dict[str, Callable[[Machine, Any], Any]] = {
     "GLOBAL": Machine.name,
     "STACK_GLOBAL": lambda m, _: m.name(" ".join((m.pop(str), m.pop(str))[::-1])),
     "REDUCE": lambda m, _: m.reduce(),
+    "NEWOBJ": lambda m, _: m.new(),
+    "EMPTY_SET": lambda m, _: m.stack.append(Described("builtins set")),
+    "ADDITEMS": lambda m, _: m.add_items(),
+    "FROZENSET": lambda m, _: (m.pop_to_mark(), m.stack.append(Described("builtins frozenset"))),
     "BUILD": lambda m, _: m.build(),
     "BINPERSID": lambda m, _: m.stack.append(storage(m.pop())),
     "APPEND": lambda m, _: (lambda value: m.top(list).append(value))(m.pop()),

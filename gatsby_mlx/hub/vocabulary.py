@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from gatsby_mlx import files
 from gatsby_mlx.errors import CheckpointError, CorpusError
 from gatsby_mlx.hub import torch_pickle
 
@@ -18,18 +19,20 @@ MAX_BYTES = 1 << 20
 def from_corpus(path: Path) -> str:
     """Return the characters of a text file, or of a folder's raw.txt, sorted, as nanoGPT numbers them.
 
-    Windows line ends become plain ones. Raises CorpusError.
+    Line ends of Windows and of old Macs become plain ones, as nanoGPT reads them, and a byte order mark is dropped.
+    Raises CorpusError.
     """
     raw = path / "raw.txt" if path.is_dir() else path
+    files.refuse_pointer(raw, CorpusError)
     try:
-        text = raw.read_bytes().decode("utf-8")
+        text = files.as_text(raw.read_bytes())
     except FileNotFoundError:
         raise CorpusError(f"There is no corpus at {path}", HINT) from None
     except UnicodeDecodeError as error:
         raise CorpusError(f"{raw} is not text (byte {error.start} is not UTF-8)", HINT) from None
     except OSError as error:
         raise CorpusError(f"{raw} cannot be read: {error.strerror}", HINT) from None
-    return "".join(sorted(set(text.replace("\r\n", "\n"))))
+    return "".join(sorted(set(text)))
 
 
 def from_file(path: Path) -> str:
@@ -38,6 +41,7 @@ def from_file(path: Path) -> str:
     The file has a list of characters, a table of characters to ids or of ids to characters, or an object with one of
     these as `itos`, `stoi`, `vocab`, `chars` or `characters`. A .pkl is read by `torch_pickle`. Raises CheckpointError.
     """
+    files.refuse_pointer(path, CheckpointError)
     try:
         data = path.read_bytes() if path.stat().st_size <= MAX_BYTES else b""
     except FileNotFoundError:

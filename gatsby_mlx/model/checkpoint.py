@@ -162,6 +162,7 @@ def load_arrays(path: Path, expected: dict[str, mx.array], allow_half: bool = Fa
     With `allow_half`, float16 and bfloat16 arrays are converted to float32. `safe_open` reads the header first, because
     it rejects a truncated or forged file. Raises CheckpointError.
     """
+    files.refuse_pointer(path, CheckpointError)
     try:
         with safe_open(path, framework="numpy") as file:
             shapes = {k: tuple(file.get_slice(k).get_shape()) for k in file.keys()}  # noqa: SIM118  not a dict
@@ -189,7 +190,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """Return the JSON object in a file. Raises CheckpointError if the file is missing or has anything else."""
     try:
         content = json.loads(_read_text(path))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} is damaged: {error}", HINT) from None
     if not isinstance(content, dict):
         raise CheckpointError(f"{path} is damaged: it is not a JSON object", HINT)
@@ -197,8 +198,9 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def _read_text(path: Path) -> str:
+    files.refuse_pointer(path, CheckpointError)
     try:
-        return path.read_text("utf-8")
+        return path.read_text("utf-8-sig")
     except FileNotFoundError:
         raise CheckpointError(f"{path.parent} is incomplete: {path.name} is missing", HINT) from None
     except (OSError, UnicodeDecodeError) as error:

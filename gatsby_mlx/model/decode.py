@@ -10,7 +10,6 @@ in batches other than 1 to 4 and 8). If the next free slot were used, the length
 the rounding.
 """
 
-import contextlib
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -19,6 +18,7 @@ import numpy as np
 
 from gatsby_mlx import device
 from gatsby_mlx.errors import UsageError
+from gatsby_mlx.foreign import device_errors
 from gatsby_mlx.model.batch import Slots
 from gatsby_mlx.model.gpt import GPT
 from gatsby_mlx.story import text
@@ -157,6 +157,9 @@ class TellingBatch:
         return draw(self.slots.logits, mx.array(u), alike)
 
 
+SMALLER = "Close other programs, or tell fewer stories at once with a smaller --batch"
+
+
 class Decoder:
     """Tells jobs, each when its slot is free. `add` jobs at any time and iterate over `pieces()`.
 
@@ -197,12 +200,12 @@ class Decoder:
     def pieces(self) -> Iterator[tuple[Job, str, Story | None]]:
         """Yield (job, new text, None) for new text and (job, "", story) for a finished story, until all are finished.
 
-        On a CPU, a single sequence is fastest with one BLAS thread: waking a second one for each small product takes
-        longer than it saves. A batch in parts has one BLAS thread for each part; a second one, left over from a
-        prefill, would keep spinning on a core that another part needs.
+        On a CPU there is one BLAS thread, or one for each part of a batch in parts. A second one gains a fifth on an
+        idle machine. On a busy one it costs ten times as much: the products of a step are small, and for each the
+        threads wait for the one whose core is taken (docs/results.md). Raises DeviceError where the memory or the GPU
+        gives out.
         """
-        one_thread = len(self.batch) == 1 or len(self.batch.slots.parts) > 1
-        with device.limited_cache(), device.blas_threads(1) if one_thread else contextlib.nullcontext():
+        with device_errors(SMALLER), device.limited_cache(), device.blas_threads(1):
             while self._fill():
                 for slot, telling, new in self.batch.step():
                     job = self.jobs[slot]

@@ -27,6 +27,7 @@ from gatsby_mlx.config import GPTConfig, TrainConfig
 from gatsby_mlx.corpus.load import Corpus
 from gatsby_mlx.device.ranks import Ranks
 from gatsby_mlx.errors import CheckpointError, TrainingError
+from gatsby_mlx.foreign import device_errors
 from gatsby_mlx.model import checkpoint
 from gatsby_mlx.model.gpt import GPT, flat
 from gatsby_mlx.story.document import Document
@@ -207,11 +208,17 @@ class Run:
             raise TrainingError("This process has another corpus or other options than the first one", SAME_HINT)
         n_workers = max(1, device.n_workers() // self.ranks.local)
         workers = Workers(self.model, n_workers, self.config.dtype)
-        with self._log() as log, device.limited_cache(), workers:
+        with self._log() as log, device_errors(self._way_out), device.limited_cache(), workers:
             step = TrainingStep(self.model, self.optimizer, Ranked(workers, self.ranks), self.config.grad_clip)
             for event in self._events(step, should_stop):
                 log.write(json.dumps(plain(asdict(event))) + "\n")
                 yield event
+
+    @property
+    def _way_out(self) -> str:
+        """What helps when the GPU or the memory gives out: steps that need less at once, and what is saved."""
+        smaller = "Close other programs first, or train a smaller --preset"
+        return f"{self.out / 'last'} is complete: go on with the same command and --resume. {smaller}"
 
     @contextlib.contextmanager
     def _log(self) -> Iterator[TextIO]:

@@ -41,12 +41,11 @@ class Workers:
         self._cleanup = contextlib.ExitStack()
 
     def __enter__(self) -> "Workers":
-        if self.n == 1:
-            self._sources = [Gradients(self.model, self.dtype)]
-            return self
         with contextlib.ExitStack() as stack:  # cleans up when a worker fails to start
-            stack.enter_context(device.blas_threads(1))
-            for i in range(self.n):
+            stack.enter_context(device.blas_threads(1))  # also of a single worker: it may be one of several processes
+            if self.n == 1:
+                self._sources = [Gradients(self.model, self.dtype)]
+            for i in range(self.n if self.n > 1 else 0):
                 thread = stack.enter_context(ThreadPoolExecutor(1, f"worker-{i}", _ThreadStreams))
                 self._threads.append(thread)
                 self._sources.append(thread.submit(self._start).result())

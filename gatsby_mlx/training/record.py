@@ -129,16 +129,19 @@ def open_metrics(path: Path, step: int) -> TextIO:
             return False
 
     if path.exists():
-        files.write_atomic(path, "".join(filter(is_past, path.read_text("utf-8").splitlines(keepends=True))))
+        lines = path.read_text("utf-8-sig", errors="replace").splitlines(keepends=True)
+        files.write_atomic(path, "".join(filter(is_past, lines)))
     return path.open("a", encoding="utf-8", buffering=1)
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """Return the events in a metrics.jsonl, without lines that are not complete."""
+    """Return the events in a metrics.jsonl, without lines that are not complete or are damaged."""
     events = []
-    for line in path.read_text("utf-8").splitlines():
+    for line in path.read_text("utf-8-sig", errors="replace").splitlines():
         try:
-            events.append(json.loads(line))
-        except ValueError:
+            event = json.loads(line)
+        except (ValueError, RecursionError):
             continue
+        if isinstance(event, dict):
+            events.append(event)
     return events

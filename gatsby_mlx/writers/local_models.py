@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -39,10 +40,10 @@ def is_model(folder: Path) -> bool:
         return False
     index = folder / "model.safetensors.index.json"
     try:
-        parts = set(json.loads(index.read_text("utf-8"))["weight_map"].values()) if index.is_file() else set()
-    except (ValueError, KeyError, OSError, AttributeError):
+        parts = set(json.loads(index.read_text("utf-8-sig"))["weight_map"].values()) if index.is_file() else set()
+        return all((folder / part).is_file() for part in parts)
+    except (ValueError, KeyError, OSError, AttributeError, TypeError, RecursionError):
         return False
-    return all((folder / part).is_file() for part in parts)
 
 
 def size_bytes(folder: Path) -> int:
@@ -101,7 +102,7 @@ def _lm_studio(spec: ModelSpec) -> LocalModel | None:
 
 
 def _lm_studio_roots() -> Iterator[Path]:
-    home = Path.home()
+    home = Path(os.path.expanduser("~"))  # Path.home raises for a user without one
     pointer = home / ".lmstudio-home-pointer"
     if pointer.is_file():
         yield Path(pointer.read_text("utf-8").strip()) / "models"
@@ -116,9 +117,9 @@ def _base(repo: str) -> str:
 
 def _is_4bit(folder: Path) -> bool:
     try:
-        config = json.loads((folder / "config.json").read_text("utf-8"))
+        config = json.loads((folder / "config.json").read_text("utf-8-sig"))
         return (config.get("quantization") or {}).get("bits") == 4
-    except (ValueError, OSError, AttributeError):
+    except (ValueError, OSError, AttributeError, RecursionError):
         return False
 
 

@@ -13,6 +13,7 @@ Three things make it fast; each is a few lines below:
 
 import contextlib
 import gc
+import json
 import os
 import time
 from collections import deque
@@ -24,9 +25,10 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
-from gatsby_mlx import device
+from gatsby_mlx import device, files
 from gatsby_mlx.device.memory import kept_wired_limit, memory_bytes, working_set_bytes
 from gatsby_mlx.errors import WriterError
+from gatsby_mlx.foreign import device_error
 from gatsby_mlx.story.obsession import GREEN_LIGHT, Obsession
 from gatsby_mlx.writers import local_models, prompts
 from gatsby_mlx.writers.prompted import STORY_PROBES, Completion, PromptedWriter
@@ -267,19 +269,40 @@ def load(folder: Path, name: str) -> "tuple[nn.Module, TokenizerWrapper]":
         raise WriterError(
             f"mlx-lm cannot be imported: {error}", "Install again from a checkout: pip install ."
         ) from error
+    parts = sorted(folder.glob("model*.safetensors"))
+    for path in (*parts, folder / "tokenizer.json"):
+        files.refuse_pointer(path, WriterError)
     try:
-        for part in sorted(folder.glob("model*.safetensors")):
+        for part in parts:
             with safe_open(part, "numpy"):  # checks the header before MLX reads the file
                 pass
-        trust = {"trust_remote_code": False}
-        model, tokenizer = mlx_lm.load(str(folder), tokenizer_config=trust, trust_remote_code=False)[:2]
+        options = {"trust_remote_code": False, **_template_beside(folder)}
+        model, tokenizer = mlx_lm.load(str(folder), tokenizer_config=options, trust_remote_code=False)[:2]
     except Exception as error:  # mlx-lm, transformers, tokenizers, safetensors and MLX have no common exception
+        if known := device_error(error):
+            hint = "Close other programs, or leave this model out of --blend"
+            raise WriterError(f"{name} cannot be loaded: {known}", hint) from error
         message = f"mlx-lm cannot load {name}: {type(error).__name__}: {error}"
         hint = "A newer mlx-lm may support it. If its files are damaged, download them again"
         raise WriterError(message, hint) from error
     if not tokenizer.has_chat_template:
         raise WriterError(f"{name} has no chat template", "Use an instruct model: a base model does not follow prompts")
     return model, tokenizer
+
+
+def _template_beside(folder: Path) -> dict[str, str]:
+    """Return the chat template in chat_template.json, if the tokenizer has none of its own.
+
+    Processors of models that also see images keep it there, and a tokenizer that is loaded alone does not look.
+    """
+    if (folder / "chat_template.jinja").is_file():
+        return {}
+    try:
+        config = json.loads((folder / "tokenizer_config.json").read_text("utf-8-sig"))
+        template = json.loads((folder / "chat_template.json").read_text("utf-8-sig"))["chat_template"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return {}
+    return {} if "chat_template" in config or not isinstance(template, str) else {"chat_template": template}
 
 
 def kv_bytes(cache: Sequence[Any]) -> int:

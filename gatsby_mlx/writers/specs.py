@@ -4,6 +4,7 @@
 ('mlx-community/Olmo-3-7B-Instruct-4bit', 'gemma')
 """
 
+import os
 import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -53,7 +54,7 @@ class ModelSpec:
     @property
     def folder(self) -> Path | None:
         """The folder, if `repo` is a path; None if it is a repository."""
-        path = Path(self.repo).expanduser()
+        path = Path(os.path.expanduser(self.repo))  # Path's own raises for a user without a home
         return path if path.is_dir() or self.repo.startswith(("/", "./", "../", "~")) else None
 
 
