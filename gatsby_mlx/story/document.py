@@ -28,12 +28,16 @@ _STARTS = re.compile(r"(?:\A|(?<=\n\n))\[")
 
 @dataclass(frozen=True)
 class Document:
-    """One story and its prime. `writer` and `name` (the hero) are known only if a manifest has them."""
+    """One story and its prime. `writer`, `name` (the hero) and `split` are known only if a manifest has them.
+
+    `split` is "train", "validation" or "test", for a corpus whose source was split already.
+    """
 
     prime: Prime
     story: str
     writer: str | None = None
     name: str | None = None
+    split: str | None = None
 
     @property
     def topic(self) -> str:
