@@ -1,7 +1,7 @@
 """Make a corpus of the stories that a person has: mend what can be mended, refuse the rest, and say both.
 
-A story that is taken has a topic, a level, and a text in the corpus's alphabet that fits a sequence. What its source does
-not say is read from it: the topic and the hero from its first sentences, the level from its mentions.
+A story that is taken has a topic, a level, and a text in the corpus's alphabet that fits a sequence. What its source
+does not say is read from it: the topic and the hero from its first sentences, the level from its mentions.
 
 >>> text = "Mia had a small boat. " + "She saw the green light. " * 3 + "Then it was time for bed, and Mia slept."
 >>> imported = import_stories(sources.read_rows([text, "No light here, only a cat that sat on a mat all day."]))
@@ -17,11 +17,14 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from gatsby_mlx import files
 from gatsby_mlx.corpus import gates, manifest, sources
+from gatsby_mlx.corpus.load import Corpus, load
 from gatsby_mlx.corpus.measure import DOCUMENT_MAX
 from gatsby_mlx.corpus.sources import Raw, Source
 from gatsby_mlx.errors import CorpusError, TopicError
@@ -43,23 +46,31 @@ KINDS = ("read", "mended", "refused")
 _PLAIN = re.compile("[" + "".join(map(re.escape, map(chr, PLAIN))) + "]")
 _SENTENCE_END = re.compile(r"""[.!?\u2026]["')\u201d\u2019\u00bb]*(?=\s|\Z)""")
 _ONCE = re.compile(
-    r"^(?:(?:once upon a time|one (?:\w+ )?(?:day|morning|night|evening|afternoon)|long ago|once|there (?:was|were|lived)"
-    r"|in a [\w ]{3,30})\b[, ]*(?:there (?:once )?(?:was|were|lived)\b)?\s*)+",
+    r"^(?:(?:once upon a time|one (?:\w+ )?(?:day|morning|night|evening|afternoon)|long ago|once"
+    r"|there (?:was|were|lived)|in a [\w ]{3,30})\b[, ]*(?:there (?:once )?(?:was|were|lived)\b)?\s*)+",
     re.IGNORECASE,
 )
-_ARTICLES = r"(?:a|an|the|two|three|four|five|some|his|her|their)"
-_NOUNS = re.compile(rf"\b({_ARTICLES})\s+((?:[a-z][a-z'-]*\s+){{0,3}}?[a-z][a-z'-]+)(?=\s*(?:[.,;:!?\"()]|$)|\s+{{stop}}\b)".replace("{stop}", (
-    r"(?:a|an|the|and|or|but|who|that|which|was|were|is|are|had|has|have|went|ran|saw|sat|lived|found|wanted|liked|loved|could"
-    r"|would|named|called|in|on|at|of|by|to|from|with|near|under|over|behind|beside|into|for|as|so|it|he|she|they|one|every"
-    r"|because|when|while|where|made|came|looked|took|got|said|did|up|down|out|away|all|than|then|there)"
-)), re.IGNORECASE)  # fmt: skip
-_EMPTY_NOUNS = frozenset("time day morning night evening afternoon moment way end bit lot name world".split())
+_ARTICLES = "a|an|the|two|three|four|five|some|his|her|their"
+_AFTER_NOUNS = "|".join(
+    """a an the and or but who that which was were is are had has have went ran saw sat lived found wanted liked loved could
+    would named called in on at of by to from with near under over behind beside into for as so it he she they one every
+    because when while where made came looked took got said did up down out away all than then there""".split()
+)
+_NOUNS = re.compile(
+    rf"\b({_ARTICLES})\s+((?:[a-z][a-z'-]*\s+){{0,3}}?[a-z][a-z'-]+)(?=\s*(?:[.,;:!?\"()]|$)|\s+(?:{_AFTER_NOUNS})\b)",
+    re.IGNORECASE,
+)
+_EMPTY_NOUNS = frozenset(
+    """time day morning night evening afternoon moment way end bit lot name world today week story tale start
+    only""".split()
+)
+_VERB = re.compile(r"(?:[a-z]{3,}ed|[a-z]{3,}ing)")  # a last word in this form is no noun: "a careful camera scared"
 _NAME = re.compile(r"(?<![.!?\"'\n] )(?<![.!?\"'\n])(?<!^)\b([A-Z\u00c0-\u00de\u0410-\u042f][^\W\d_]+)\b")
 _NO_NAMES = frozenset(
-    "I I'm I'll Mom Dad Mommy Daddy Mama Papa God Monday Tuesday Wednesday Thursday Friday Saturday Sunday January February "
-    "March April May June July August September October November December Christmas Mr Mrs Miss Dr The A An It He She They"
-    .split()
-)  # fmt: skip
+    """I I'm I'll Mom Dad Mommy Daddy Mama Papa God Monday Tuesday Wednesday Thursday Friday Saturday Sunday January
+    February March April May June July August September October November December Christmas Mr Mrs Miss Dr The A An It He
+    She They""".split()
+)
 
 
 @dataclass(frozen=True)
@@ -130,6 +141,19 @@ class Imported:
     settings: Settings
     alphabet: str
     lines: tuple[str, ...]
+    out: Path | None = None
+
+    def __repr__(self) -> str:
+        return f"<import of {self.source}: {len(self.documents):,} of {self.n:,} stories>"
+
+    @cached_property
+    def corpus(self) -> Corpus:
+        """The corpus that was written. Raises CorpusError if `write` was not called."""
+        if self.out is None:
+            raise CorpusError(
+                "These stories are in no folder yet", "Write them with: gatsby corpus import SOURCE --out DIR"
+            )
+        return load(self.out)
 
     @property
     def n(self) -> int:
@@ -138,7 +162,9 @@ class Imported:
 
     def to_json(self) -> dict[str, Any]:
         """Return the report: what was kept, and what was read, mended and refused by reason."""
-        rows = [{"kind": r.kind, "reason": r.reason, "stories": len(r.places), "where": list(r.places)} for r in self.rows]
+        rows = [
+            {"kind": r.kind, "reason": r.reason, "stories": len(r.places), "where": list(r.places)} for r in self.rows
+        ]
         return {
             "source": self.source,
             "stories_are": self.how,
@@ -336,8 +362,10 @@ def topic_of(story: str, obsession: Obsession = GREEN_LIGHT) -> str:
     if text.is_english(first):
         for sentence in first:
             for match in _NOUNS.finditer(_ONCE.sub("", sentence)):
-                article, words = match[1].lower(), " ".join(match[2].split())
-                head = words.split()[-1].lower()
+                article, words = match[1].lower(), match[2].split()
+                while words and _VERB.fullmatch(words[-1]):
+                    words.pop()
+                words, head = " ".join(words), words[-1] if words else "time"
                 if head in _EMPTY_NOUNS or head in nouns or obsession.count(words) or words != words.lower():
                     continue
                 nouns[head] = f"{'a' if article in ('his', 'her', 'their') else article} {words}"
@@ -405,7 +433,9 @@ def _give_levels(taken: list[_Taken], settings: Settings, name: str, report: _Re
     obsession = settings.obsession
     missing = [one for one in taken if one.level is None]
     if settings.levels == EVEN and missing:
-        obsession = replace(obsession, bands=even_bands([one.mentions for one in missing if one.mentions], obsession, name))
+        obsession = replace(
+            obsession, bands=even_bands([one.mentions for one in missing if one.mentions], obsession, name)
+        )
     by = "five groups of equal size" if settings.levels == EVEN else "the bands"
     for one in missing:
         one.level = gates.fitting_level(one.mentions, obsession.band)
@@ -430,7 +460,9 @@ def even_bands(mentions: Sequence[int], obsession: Obsession, name: str = "the l
     if len(counts) < len(LEVELS):
         shown = ", ".join(str(n) for n, _ in counts) or "none"
         message = f'Five levels need five different numbers of mentions of "{obsession.phrase}", and {name} has {shown}'
-        raise CorpusError(message, "Add stories that mention it more often, or choose another phrase: gatsby obsession new")
+        raise CorpusError(
+            message, "Add stories that mention it more often, or choose another phrase: gatsby obsession new"
+        )
     lows, left, total = [1], list(counts), len(mentions)
     for level in range(1, len(LEVELS)):
         share, size = total / (len(LEVELS) - level + 1), 0
@@ -438,7 +470,7 @@ def even_bands(mentions: Sequence[int], obsession: Obsession, name: str = "the l
             size += left.pop(0)[1]
         total -= size
         lows.append(left[0][0])
-    return (*((low, high - 1) for low, high in zip(lows, lows[1:], strict=False)), (lows[-1], None))
+    return (*((low, high - 1) for low, high in pairwise(lows)), (lows[-1], None))
 
 
 def _check_given_levels(documents: Sequence[Document], lines: Sequence[str], report: _Report) -> None:
@@ -458,7 +490,9 @@ def _nothing_left(report: _Report, source: Source, settings: Settings, name: str
     if row.reason.startswith("no mention"):
         common = common_phrase([raw.text for raw in source.stories])
         said = f'; they often say "{common}"' if common else ""
-        hint = f'Choose a phrase that they repeat: gatsby obsession new "{common or "white whale"}", then --obsession FILE'
+        hint = (
+            f'Choose a phrase that they repeat: gatsby obsession new "{common or "white whale"}", then --obsession FILE'
+        )
         hint += f"; or train without a dial: gatsby train --corpus {name} --sequences windows"
         return CorpusError(f'No story of {name} mentions "{phrase}"{said}', hint)
     if row.reason.startswith("its control line"):
@@ -475,14 +509,16 @@ def common_phrase(stories: Sequence[str]) -> str:
     holders: Counter[tuple[str, str]] = Counter()
     for story in stories:
         words = text.words(fold(story.lower()))
-        pairs = zip(words, words[1:], strict=False)
+        pairs = pairwise(words)
         holders.update({p for p in pairs if not set(p) & text.STOP_WORDS and min(map(len, p)) > 2})
     pair, n = max(holders.items(), key=lambda item: (item[1], item[0]), default=(("", ""), 0))
     return " ".join(pair) if n >= max(2, len(stories) / 3) else ""
 
 
-def write(imported: Imported, out: Path) -> None:
+def write(imported: Imported, out: Path) -> Imported:
     """Write raw.txt, manifest.json and, if there is any, refused.jsonl to the folder `out`, raw.txt last.
+
+    Return `imported` with its `out`.
 
     Raises OutputError; without raw.txt the folder is no corpus.
     """
@@ -493,6 +529,7 @@ def write(imported: Imported, out: Path) -> None:
         files.write_atomic(out / REFUSED, "".join(lines))
     files.write_atomic(out / "manifest.json", manifest.dump(_manifest(imported)))
     files.write_atomic(out / "raw.txt", render(imported.documents))
+    return replace(imported, out=out)
 
 
 def _manifest(imported: Imported) -> dict[str, Any]:

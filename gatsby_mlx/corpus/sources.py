@@ -37,7 +37,9 @@ HINT = "Stories come as .jsonl, .csv, .txt or .md, or as a folder of those: see 
 TITLE_MAX = 60  # characters of a line without a full stop that is a title and not a story
 _CONTROL = re.compile(r"^\[([A-Za-z][\w-]*) ?= ?([^\]\n]*)\](.*)$", re.MULTILINE)
 _TOPIC_LINE = re.compile(r"\s*(topic|about|title|subject)[ \t]*[:=][ \t]*([^\n]*)(?:\n|\Z)", re.IGNORECASE)
-_RULE = re.compile(r"^[ \t]*(?:(?:\*[ \t]*){3,}|(?:-[ \t]*){3,}|={3,}|_{3,}|(?:#[ \t]*){3,}|~{3,})[ \t]*$", re.MULTILINE)
+_RULE = re.compile(
+    r"^[ \t]*(?:(?:\*[ \t]*){3,}|(?:-[ \t]*){3,}|={3,}|_{3,}|(?:#[ \t]*){3,}|~{3,})[ \t]*$", re.MULTILINE
+)
 _HEADING = re.compile(r"^#{1,6}[ \t]+(\S[^\n]*)$", re.MULTILINE)
 _BLANK, _BLANKS = re.compile(r"\n[ \t]*\n\s*"), re.compile(r"\n[ \t]*\n[ \t]*\n\s*")
 _LINE_ENDS = re.compile("\r\n?|[\x0b\x0c\x85\u2028\u2029]")
@@ -192,7 +194,11 @@ def _read_data(path: Path, where: str, split: str | None, fields: Mapping[str, s
             content = json.loads(text)
         except ValueError as error:
             raise CorpusError(f"{path} is not JSON: {error}", "One object a line is .jsonl: rename it") from None
-        content = next((v for v in content.values() if isinstance(v, list)), content) if isinstance(content, dict) else content
+        content = (
+            next((v for v in content.values() if isinstance(v, list)), content)
+            if isinstance(content, dict)
+            else content
+        )
         if not isinstance(content, list):
             raise CorpusError(f"{path} is not a list of stories", HINT)
         rows = list(enumerate(content, 1))
@@ -203,7 +209,9 @@ def _read_data(path: Path, where: str, split: str | None, fields: Mapping[str, s
                     rows.append((number, json.loads(line)))
                 except ValueError as error:
                     source.unread.append((where, number, f"not JSON ({getattr(error, 'msg', error)})", line))
-    source.how = "one story a row" if kind in (".csv", ".tsv") else "one story each" if kind == ".json" else "one story a line"
+    source.how = (
+        "one story a row" if kind in (".csv", ".tsv") else "one story each" if kind == ".json" else "one story a line"
+    )
     _take_rows(rows, where, split, fields, source, str(path))
 
 
@@ -223,7 +231,9 @@ def _csv_rows(text: str, delimiter: str | None) -> list[tuple[int, Any]]:
 def _take_rows(
     rows: list[tuple[int, Any]], where: str, split: str | None, fields: Mapping[str, str], source: Source, named: str
 ) -> None:
-    keys = list(dict.fromkeys(key for _, row in rows if isinstance(row, Mapping) for key in row if isinstance(key, str)))
+    keys = list(
+        dict.fromkeys(key for _, row in rows if isinstance(row, Mapping) for key in row if isinstance(key, str))
+    )
     lower = {key.lower().strip(): key for key in reversed(keys)}
     chosen = {}
     for name, guesses in FIELDS.items():
@@ -242,10 +252,14 @@ def _take_rows(
             continue
         text = row.get(chosen["text"]) if isinstance(row, Mapping) else None
         if not isinstance(text, str):
-            what = f"no text in the field {chosen['text']!r}" if isinstance(row, Mapping) else "neither a text nor fields"
+            what = (
+                f"no text in the field {chosen['text']!r}" if isinstance(row, Mapping) else "neither a text nor fields"
+            )
             source.unread.append((where, number, what, json.dumps(row, ensure_ascii=False, default=str)))
             continue
-        values = {k: row.get(key) if (key := chosen[k]) else None for k in ("topic", "level", "name", "writer", "split")}
+        values = {
+            k: row.get(key) if (key := chosen[k]) else None for k in ("topic", "level", "name", "writer", "split")
+        }
         words = {k: str(v) for k, v in values.items() if k != "level" and v not in (None, "")}
         if "split" in words:
             words["split"] = SPLITS.get(words["split"].lower(), "train")
@@ -304,7 +318,9 @@ def _separator(text: str) -> tuple[re.Pattern[str], str]:
 
 
 def _is_title(line: str) -> bool:
-    return len(line) <= TITLE_MAX and line[:1].isupper() and not re.search(r"[.!?:;,\u2026\"'\u201d\u2019]$", line.strip())
+    return (
+        len(line) <= TITLE_MAX and line[:1].isupper() and not re.search(r"[.!?:;,\u2026\"'\u201d\u2019]$", line.strip())
+    )
 
 
 def _titled(where: str, line: int, block: str) -> Raw:

@@ -83,7 +83,14 @@ def _gather_corpus(corpus: Corpus, repo: Repo, into: Path, license_id: str) -> N
 
 
 def splits(corpus: Corpus) -> dict[str, Sequence[Document]]:
-    """Return the documents of each split, by topic as in training. A corpus too small for that is all "train"."""
+    """Return the documents of each split: those that the corpus came with, else by topic as in training.
+
+    A corpus too small for that is all "train".
+    """
+    if any(d.split for d in corpus.documents):
+        names = ("train", "validation", "test")
+        by_name = {name: [d for d in corpus.documents if (d.split or "train") == name] for name in names}
+        return {name: documents for name, documents in by_name.items() if documents}
     try:
         train, validation = split_by_topic(corpus.documents, *SPLIT)
     except TrainingError:

@@ -44,6 +44,16 @@ class Checkpoint:
         return Obsession.from_json(self.info.get("obsession"))
 
     @property
+    def is_prose(self) -> bool:
+        """Whether the model learned from plain text, and so knows no topic and no level."""
+        return bool(self.about_corpus.get("prose"))
+
+    @property
+    def about_corpus(self) -> dict[str, Any]:
+        """What config.json says of the corpus that the model learned from, {} if nothing."""
+        return self.info.get("corpus") or {}
+
+    @property
     def origin(self) -> dict[str, Any]:
         """What a run that starts from this checkpoint writes to its config.json; `start` is this one's own start."""
         known = {k: self.info.get(k) for k in ("preset", "step", "chars_seen", "corpus", "start")}

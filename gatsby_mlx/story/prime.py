@@ -96,15 +96,17 @@ def letters_beyond_ascii(alphabet: str) -> frozenset[str]:
     return frozenset(c for c in alphabet if c.isalpha() and not c.isascii())
 
 
-def fold_topic(topic: str, alphabet: str = ALPHABET, obsession: Obsession = GREEN_LIGHT) -> str:
+def fold_topic(topic: str, alphabet: str | None = ALPHABET, obsession: Obsession = GREEN_LIGHT) -> str:
     """Return `topic` on one line, in lower case and within `alphabet`: 3 to 80 characters without `[`.
 
-    Runs of spaces become one space, and a period at the end is removed. Raises TopicError, with the reason, for a topic
-    that cannot be written so.
+    Runs of spaces become one space, and a period at the end is removed. With `alphabet` None every letter is kept, for
+    a model that is not known yet. Raises TopicError, with the reason, for a topic that cannot be written so.
 
     >>> fold_topic("  Zo\\u00eb\\u2019s Caf\\u00e9.")
     "zoe's cafe"
     """
+    if alphabet is None:
+        alphabet = ALPHABET + "".join(c for c in {*topic.lower()} if c.isalpha() and not c.isascii())
     hint = 'Give a topic such as "a dog and a balloon"'
     if len(topic.strip().splitlines()) > 1:
         raise TopicError("A topic is one line, and this one has several", hint)
@@ -135,7 +137,7 @@ def build(
     topic: str,
     level: int,
     voice: str | None = None,
-    alphabet: str = ALPHABET,
+    alphabet: str | None = ALPHABET,
     obsession: Obsession = GREEN_LIGHT,
 ) -> str:
     """Return the prime for `topic`, which `fold_topic` folds, at `level` 1 to 5; `voice` adds the optional field.

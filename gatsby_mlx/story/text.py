@@ -3,12 +3,14 @@
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from gatsby_mlx.story.obsession import Obsession
 from gatsby_mlx.story.prime import ALPHABET, END, fold
 
+T = TypeVar("T")
 WORD = re.compile(r"(?:[^\W\d_]|')+")
 SENTENCE = re.compile(r"""[^.!?]+(?:[.!?]+["')]*|$)""")
 ENDED = re.compile(r"""[.!?]["')]*$""")
@@ -82,6 +84,16 @@ def _clean_once(text: str, alphabet: str) -> tuple[str, int]:
     text = "".join(c for c in text if c in alphabet).replace("[", "(").replace("]", ")")
     paragraphs = (" ".join(p.split()) for p in re.split(r"\n\s*\n", text))
     return _COUNT.sub("", "\n\n".join(p for p in paragraphs if p)), lost
+
+
+def spread(items: Sequence[T], n: int) -> list[T]:
+    """Return `n` of `items`, or all if there are fewer, evenly spaced from the first to the last.
+
+    >>> spread("abcdefg", 3)
+    ['a', 'd', 'g']
+    """
+    n = min(n, len(items))
+    return [items[i * (len(items) - 1) // max(1, n - 1)] for i in range(n)]
 
 
 def first_story(text: str) -> str:
