@@ -52,12 +52,14 @@ _ONCE = re.compile(
 )
 _ARTICLES = "a|an|the|two|three|four|five|some|his|her|their"
 _AFTER_NOUNS = "|".join(
-    """a an the and or but who that which was were is are had has have went ran saw sat lived found wanted liked loved could
-    would named called in on at of by to from with near under over behind beside into for as so it he she they one every
-    because when while where made came looked took got said did up down out away all than then there""".split()
+    """a an the and or but who that which was were is are had has have went ran saw sat lived found wanted liked loved
+    could would named called in on at of by to from with near under over behind beside into for as so it he she they
+    one every because when while where made came looked took got said did up down out away all than then
+    there""".split()
 )
 _NOUNS = re.compile(
-    rf"\b({_ARTICLES})\s+((?:[a-z][a-z'-]*\s+){{0,3}}?[a-z][a-z'-]+)(?=\s*(?:[.,;:!?\"()]|$)|\s+(?:{_AFTER_NOUNS})\b)",
+    rf"\b({_ARTICLES})\s+((?:[a-z][a-z'-]*\s+){{0,3}}?[a-z][a-z'-]+)"
+    rf"(?=\s*(?:[.,;:!?\"()]|$)|\s+(?:{_AFTER_NOUNS})\b)",
     re.IGNORECASE,
 )
 _EMPTY_NOUNS = frozenset(
@@ -68,8 +70,8 @@ _VERB = re.compile(r"(?:[a-z]{3,}ed|[a-z]{3,}ing)")  # a last word in this form 
 _NAME = re.compile(r"(?<![.!?\"'\n] )(?<![.!?\"'\n])(?<!^)\b([A-Z\u00c0-\u00de\u0410-\u042f][^\W\d_]+)\b")
 _NO_NAMES = frozenset(
     """I I'm I'll Mom Dad Mommy Daddy Mama Papa God Monday Tuesday Wednesday Thursday Friday Saturday Sunday January
-    February March April May June July August September October November December Christmas Mr Mrs Miss Dr The A An It He
-    She They""".split()
+    February March April May June July August September October November December Christmas Mr Mrs Miss Dr The A An It
+    He She They""".split()
 )
 
 
@@ -281,7 +283,7 @@ def _take(
     if len(text.words(story)) < WORDS_MIN:
         report.refuse(raw, "empty" if not story else f"fewer than {WORDS_MIN} words: a title or a note")
         return None
-    key = " ".join(story.lower().split())
+    key = "\n".join((" ".join(story.lower().split()), raw.topic or "", str(raw.level or "")))
     if key in seen:
         report.refuse(raw, "the same story as another")
         return None

@@ -33,6 +33,11 @@ class Corpus:
         return not self.documents
 
     @property
+    def is_own_text(self) -> bool:
+        """Whether a person brought this text: gatsby wrote no manifest for it, or imported it."""
+        return "imported" in self.manifest or not {"stories", "samples"} & self.manifest.keys()
+
+    @property
     def obsession(self) -> Obsession:
         """What the stories keep mentioning; the default if the manifest names none."""
         return self.documents[0].prime.obsession if self.documents else GREEN_LIGHT

@@ -29,6 +29,7 @@ from gatsby_mlx.errors import CheckpointError, TrainingError
 from gatsby_mlx.model import checkpoint
 from gatsby_mlx.model.gpt import GPT, flat
 from gatsby_mlx.story.document import Document, topics_of
+from gatsby_mlx.story.prime import letters_beyond_ascii
 from gatsby_mlx.story.text import spread
 from gatsby_mlx.strict_json import plain
 from gatsby_mlx.tokenizer import CharTokenizer
@@ -209,10 +210,11 @@ class Run:
         """
         if self.corpus.is_prose:
             return {"prose": True, "imported": True}
-        if "imported" not in self.corpus.manifest:
+        if not self.corpus.is_own_text:
             return {}
-        topics = sorted(topics_of(self.data.split.validation))
-        known = {"imported": True, "topics": spread(topics, EVALUATION_TOPICS)}
+        known: dict[str, Any] = {"imported": True}
+        if "imported" in self.corpus.manifest or letters_beyond_ascii(self.corpus.alphabet):
+            known["topics"] = spread(sorted(topics_of(self.data.split.validation)), EVALUATION_TOPICS)
         language = self.corpus.manifest.get("language")
         return {**known, "language": language} if language else known
 
