@@ -34,7 +34,8 @@ class Topic(click.Argument):
     """TOPIC, which is not needed beside --prompt."""
 
     def process_value(self, ctx: click.Context, value: Any) -> Any:
-        return None if value is None and ctx.params.get("prompt") is not None else super().process_value(ctx, value)
+        needed = ctx.params.get("prompt") is None or not self.value_is_missing(value)
+        return super().process_value(ctx, value) if needed else None
 
 
 COLUMN = 30  # characters: the narrowest column of five stories side by side

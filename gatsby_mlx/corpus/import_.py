@@ -54,7 +54,7 @@ _ARTICLES = "a|an|the|two|three|four|five|some|his|her|their"
 _AFTER_NOUNS = "|".join(
     """a an the and or but who that which was were is are had has have went ran saw sat lived found wanted liked loved
     could would named called in on at of by to from with near under over behind beside into for as so it he she they
-    one every because when while where made came looked took got said did up down out away all than then
+    one every because when while where made came looked took got said did fell up down out away all than then
     there""".split()
 )
 _NOUNS = re.compile(

@@ -190,6 +190,7 @@ def corpus_card(
 ) -> str:
     """Return the card of a corpus as a dataset repository. `splits` counts the documents of each file in `data/`."""
     name = repo.split("/")[-1]
+    line = corpus.documents[0].header if corpus.is_own_text else prime.build(EXAMPLE, 5, obsession=corpus.obsession)
     writers = sorted({d.writer for d in corpus.documents if d.writer})
     data_files = "".join(f'\n  - split: "{k}"\n    path: "data/{k}.jsonl"' for k in splits)
     head = front_matter(
@@ -206,7 +207,7 @@ def corpus_card(
         "- `raw.txt`: all documents as a model reads them; `manifest.json`: writer, seed and hash of each story\n"
         f"- raw.txt has sha256 `{corpus.sha256}`; writers: {', '.join(writers) or 'unknown'}",
         "## The control line",
-        f"```\n{corpus.documents[0].header}```",
+        f"```\n{line}```",
         "## Use",
         f"{INSTALL}\n\n```\ngatsby pull datasets/{repo}\ngatsby train --corpus corpora/{name}\n```",
     ]
