@@ -81,7 +81,8 @@ def _terms(own_text: bool, readme: str | None, license_id: str | None, language:
     missing = [name for name, value in (("license", terms.license), ("language", terms.language)) if not value]
     if missing:
         message = f"{repo} has a text that you brought, and only you know its {' and '.join(missing)}"
-        raise UsageError(message, "Give both: --license cc-by-4.0 --language en")
+        examples = {"license": "--license cc-by-4.0", "language": "--language en"}
+        raise UsageError(message, f"Give it: {' '.join(examples[name] for name in missing)}")
     return terms
 
 

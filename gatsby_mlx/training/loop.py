@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from shlex import quote
 from typing import Any, TextIO
 
 import mlx.core as mx
@@ -29,7 +30,7 @@ from gatsby_mlx.errors import CheckpointError, TrainingError
 from gatsby_mlx.model import checkpoint
 from gatsby_mlx.model.gpt import GPT, flat
 from gatsby_mlx.story.document import Document, topics_of
-from gatsby_mlx.story.prime import letters_beyond_ascii
+from gatsby_mlx.story.prime import fold, letters_beyond_ascii
 from gatsby_mlx.story.text import spread
 from gatsby_mlx.strict_json import plain
 from gatsby_mlx.tokenizer import CharTokenizer
@@ -353,5 +354,9 @@ def _vocabulary(start: checkpoint.Checkpoint, corpus: Corpus) -> CharTokenizer:
         raise CheckpointError(message, FROM_NOTHING_HINT)
     if missing := sorted(set(corpus.alphabet) - set(start.tokenizer.alphabet)):
         message = f"The vocabulary of {start.path} has no {' '.join(map(repr, missing[:8]))}, which this corpus uses"
-        raise CheckpointError(message, FROM_NOTHING_HINT)
+        hint = FROM_NOTHING_HINT
+        if set(fold("".join(missing), start.tokenizer.alphabet)) <= set(start.tokenizer.alphabet):
+            where = quote(str(corpus.path or "SOURCE"))
+            hint = f"To make them plain: gatsby corpus import {where} --alphabet ascii --out DIR. {hint}"
+        raise CheckpointError(message, hint)
     return start.tokenizer
