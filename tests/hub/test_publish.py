@@ -226,7 +226,7 @@ def own_corpus(folder: Path, **manifest_keys) -> Path:
     return folder
 
 
-def gathered(folder: Path, into: Path, *terms: str | None) -> str:
+def card_of(folder: Path, into: Path, *terms: str | None) -> str:
     """Return the card that publishing would upload."""
     into.mkdir()
     publish.gather(folder, Repo("someone/it", publish.kind_of(folder)), into, *terms)
@@ -236,20 +236,20 @@ def gathered(folder: Path, into: Path, *terms: str | None) -> str:
 def test_license_and_language_of_a_brought_corpus_are_asked_for(tmp_path):
     folder = own_corpus(tmp_path / "own")
     with pytest.raises(UsageError, match="only you know its license and language") as caught:
-        gathered(folder, tmp_path / "none")
+        card_of(folder, tmp_path / "none")
     assert "--license cc-by-4.0 --language en" in caught.value.hint
-    card = gathered(folder, tmp_path / "both", "cc-by-4.0", "de")
+    card = card_of(folder, tmp_path / "both", "cc-by-4.0", "de")
     assert "license: cc-by-4.0" in card
     assert '- "de"' in card
     own_corpus(folder, language="de")
-    assert '- "de"' in gathered(folder, tmp_path / "known", "cc-by-4.0")
+    assert '- "de"' in card_of(folder, tmp_path / "known", "cc-by-4.0")
     (folder / "README.md").write_text("---\nlicense: cc0-1.0\n---\n# Mine\n")
-    card = gathered(folder, tmp_path / "readme")
+    card = card_of(folder, tmp_path / "readme")
     assert card.startswith("---\nlanguage: de\nlicense: cc0-1.0\n---\n# Mine")
 
 
 def test_splits_of_a_corpus_that_came_split_are_published_as_they_are(tmp_path):
-    gathered(own_corpus(tmp_path / "own"), tmp_path / "there", "mit", "en")
+    card_of(own_corpus(tmp_path / "own"), tmp_path / "there", "mit", "en")
     rows = {p.stem: len(p.read_text().splitlines()) for p in (tmp_path / "there" / "data").iterdir()}
     assert rows == {"train": 1, "test": 1}
 
@@ -262,8 +262,8 @@ def test_license_and_language_of_a_model_of_a_brought_text_are_asked_for(tmp_pat
     checkpoint.save(tmp_path / "tuned", model, CharTokenizer(ASCII), {"start": {"weights": "0", **info}})
     for name in ("own", "tuned"):
         with pytest.raises(UsageError, match="only you know"):
-            gathered(tmp_path / name, tmp_path / f"{name}-none")
-        assert "license: gpl-3.0" in gathered(tmp_path / name, tmp_path / f"{name}-given", "gpl-3.0", "en")
+            card_of(tmp_path / name, tmp_path / f"{name}-none")
+        assert "license: gpl-3.0" in card_of(tmp_path / name, tmp_path / f"{name}-given", "gpl-3.0", "en")
     unpublished = model_card(checkpoint.load(tmp_path / "own"), "native", "own")
     assert "license:" not in unpublished
     assert "language:" not in unpublished
