@@ -17,13 +17,14 @@ _ERRORS = (
     "GatsbyError UsageError TopicError CorpusError CheckpointError WriterError TrainingError RanksError OutputError "
     "DeviceError HubError ExhibitError BenchError ParityError"
 ).split()
-_API = "load write train train_events dial report Model ToldStory TrainedRun DialReading".split()
+_API = "load write import_stories train train_events dial report Model ToldStory TrainedRun DialReading".split()
 _HOME = {
     **dict.fromkeys(_API, "api"),
     **dict.fromkeys(_ERRORS, "errors"),
     "Obsession": "story.obsession",
     "Blend": "corpus.blend",
     "Corpus": "corpus.load",
+    "Imported": "corpus.import_",
 }
 __all__ = [*_HOME, "__version__"]  # pyright: ignore[reportUnsupportedDunderAll]
 

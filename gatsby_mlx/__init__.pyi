@@ -5,12 +5,14 @@ from gatsby_mlx.api import Model as Model
 from gatsby_mlx.api import ToldStory as ToldStory
 from gatsby_mlx.api import TrainedRun as TrainedRun
 from gatsby_mlx.api import dial as dial
+from gatsby_mlx.api import import_stories as import_stories
 from gatsby_mlx.api import load as load
 from gatsby_mlx.api import report as report
 from gatsby_mlx.api import train as train
 from gatsby_mlx.api import train_events as train_events
 from gatsby_mlx.api import write as write
 from gatsby_mlx.corpus.blend import Blend as Blend
+from gatsby_mlx.corpus.import_ import Imported as Imported
 from gatsby_mlx.corpus.load import Corpus as Corpus
 from gatsby_mlx.errors import BenchError as BenchError
 from gatsby_mlx.errors import CheckpointError as CheckpointError

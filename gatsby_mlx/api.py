@@ -18,7 +18,7 @@ Nothing here prints. Long work yields events or takes a callback. Errors are tho
 import json
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property, partial
 from html import escape
 from pathlib import Path
@@ -27,10 +27,11 @@ from shlex import quote
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from gatsby_mlx import config, files, shipped
-from gatsby_mlx.corpus import manifest
+from gatsby_mlx.corpus import import_, manifest, sources
 from gatsby_mlx.corpus.blend import Blend, parse
+from gatsby_mlx.corpus.import_ import Imported, Settings
 from gatsby_mlx.corpus.levels import corpus_dials
-from gatsby_mlx.corpus.load import Corpus, locate
+from gatsby_mlx.corpus.load import Corpus, is_corpus, load_prose, locate
 from gatsby_mlx.corpus.load import load as load_corpus
 from gatsby_mlx.corpus.plan import WriteConfig
 from gatsby_mlx.corpus.write import Event, WriteRun
@@ -44,7 +45,7 @@ from gatsby_mlx.evaluation.html import mark
 from gatsby_mlx.evaluation.stories import StoryPlan, StorySet, source_of, tell
 from gatsby_mlx.hub import remote
 from gatsby_mlx.story.obsession import GREEN_LIGHT, LEVELS, Obsession
-from gatsby_mlx.story.prime import build, check_level, fold_topic
+from gatsby_mlx.story.prime import build, check_level, fold, fold_topic
 from gatsby_mlx.story.sampling import TEMP, Job, Sampling, Story
 from gatsby_mlx.training.record import Step, Validation, begun_micro_chars, check_out, read_metrics
 from gatsby_mlx.writers.base import Writer
@@ -58,6 +59,7 @@ if TYPE_CHECKING:  # these import MLX or the house's lexicon, which not every ca
     from gatsby_mlx.training.loop import Run
 
 RUNS, MODELS, DEMO_RUN = Path("runs"), Path("models"), Path("demo/run")
+WRITE_ON = 500  # characters after a prompt, where no number is given
 STORIES = 1000  # of a corpus, where no number is given
 DIAL_TOPICS, REPORT_TOPICS = 24, 120
 SEED_END = 2**32  # every random generator in use takes a seed from 0 to this, less 1
@@ -193,12 +195,73 @@ class Model:
         shape = f"{c.n_layer} layers, {c.n_head} heads, {c.n_embd} wide, context {c.block_size}"
         return f"<model {self.path.name}: {shape}, {self.checkpoint.model.n_params():,} parameters>"
 
+    @property
+    def is_prose(self) -> bool:
+        """Whether it learned from plain text: it writes on (`write_on`), and knows no topic and no level."""
+        return self.checkpoint.is_prose
+
+    def check_dial(self) -> None:
+        """Raise UsageError for a model that learned from plain text, which has no dial."""
+        if self.is_prose:
+            message = f"{self.path} learned from plain text, and knows no topic and no level"
+            raise UsageError(message, f'Let it write on: gatsby tell --prompt "The" --model {quote(str(self.path))}')
+
+    def write_on(
+        self,
+        prompt: str,
+        seed: int | None = None,
+        *,
+        temp: float = TEMP,
+        top_k: int | None = None,
+        top_p: float = 1.0,
+        max_chars: int = WRITE_ON,
+    ) -> Iterator[str]:
+        """Yield what comes after `prompt`, which the model sees as it is, as it is written.
+
+        A model of plain text writes `max_chars` characters, however long its context is: when that is full, it goes on
+        from the context's second half. A model of stories stops at its story's end. Raises UsageError for a prompt with
+        characters that the vocabulary lacks.
+
+        >>> len("".join(load().write_on("A cat sat", seed=1, max_chars=9)))
+        9
+        """
+        from gatsby_mlx.model.decode import Decoder
+
+        c, seed = self.checkpoint, _seed(seed)
+        text, sampling, left = self._spelled(prompt) or "\n", Sampling(temp, top_k, top_p), max_chars
+        half = max(1, c.model.config.block_size // 2)
+        for part in range(max_chars):
+            decoder = Decoder(c.model, c.tokenizer, 1, sampling, left, past_end=self.is_prose)
+            decoder.add(Job(text if len(text) < 2 * half else text[-half:], (seed + part) % SEED_END))
+            written, finish = "", ""
+            for _, new, story in decoder.pieces():
+                written += new
+                if story:
+                    left, finish = left - story.n_chars, story.finish
+                    new = story.run_on[len(written) :]  # line ends that were held back
+                    written += new
+                if new:
+                    yield new
+            text += written
+            if left < 1 or finish != "context" or not self.is_prose:
+                return
+
+    def _spelled(self, prompt: str) -> str:
+        """Return a prompt in the model's characters, typographic ones made plain where it lacks them."""
+        alphabet = self.checkpoint.tokenizer.alphabet
+        plain = "".join(c if c in alphabet else fold(c, alphabet) for c in prompt.replace("\r\n", "\n"))
+        if missing := sorted({c for c in plain if c not in alphabet}):
+            shown = ", ".join(f"{c!r} (U+{ord(c):04X})" for c in missing[:4])
+            raise UsageError(f"The model's vocabulary has no {shown}", "Leave it out of the prompt")
+        return plain
+
     def job(self, topic: str, level: int, seed: int, key: Any = None) -> Job:
         """Return the job of one story.
 
         Raises TopicError for a topic that cannot be in a prime or that the vocabulary cannot spell, UsageError for a
-        level or seed out of range.
+        level or seed out of range, and for a model that learned from plain text.
         """
+        self.check_dial()
         if not isinstance(topic, str):
             raise TopicError(f"A topic is text, not {topic!r}", 'Give a topic such as "a dog and a balloon"')
         if not (isinstance(seed, int) and 0 <= seed < SEED_END):
@@ -336,6 +399,99 @@ def world_of(specs: Collection[Spec]) -> "World":
     return FULL if more else smaller.get(name, FULL)
 
 
+def as_obsession(obsession: "Obsession | str | Path") -> Obsession:
+    """Return an obsession given as one, or as the path of a TOML file such as `gatsby obsession new` writes.
+
+    Raises UsageError for a file that is missing or wrong, with the key.
+    """
+    if isinstance(obsession, Obsession):
+        return obsession
+    path = Path(obsession).expanduser()
+    try:
+        content = path.read_text("utf-8-sig")
+    except OSError as error:
+        reason = "There is no" if isinstance(error, FileNotFoundError) else f"{error.strerror}:"
+        raise UsageError(
+            f"{reason} obsession file {path}", 'Write one with: gatsby obsession new "white whale"'
+        ) from None
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path} is not text in UTF-8 (byte {error.start})", "Save it as UTF-8") from None
+    return Obsession.from_toml(content, str(path))
+
+
+def obsession_of(which: "str | Path | None" = None) -> Obsession:
+    """Return the obsession of a TOML file, of a corpus, or of a model; None is the green light.
+
+    Only the files that say so are read. Raises UsageError, CorpusError or CheckpointError.
+
+    >>> obsession_of("small").phrase == obsession_of(shipped.corpus()).phrase == obsession_of().phrase
+    True
+    """
+    from gatsby_mlx.model import checkpoint
+
+    if which is None:
+        return GREEN_LIGHT
+    path = Path(which).expanduser()
+    if path.suffix == ".toml":
+        return as_obsession(path)
+    if locate(path).is_file():
+        beside = manifest.find(locate(path))
+        return manifest.obsession_of(manifest.read(beside) if beside else {})
+    content = checkpoint.read_json(checkpoint.resolve(find_model(which)) / "config.json")
+    if (content.get("corpus") or {}).get("prose"):
+        raise UsageError(f"{which} learned from plain text, and has no obsession", 'Try: gatsby tell --prompt "The"')
+    return Obsession.from_json(content.get("obsession"))
+
+
+def import_stories(
+    source: "str | Path | Iterable[str | Mapping[str, Any]]",
+    out: "str | Path",
+    *,
+    obsession: "Obsession | str | Path | None" = None,
+    fields: Mapping[str, str] | None = None,
+    levels: str = "bands",
+    too_long: str = "cut",
+    alphabet: str = "auto",
+    language: str | None = None,
+    on_progress: Progress | None = None,
+) -> Imported:
+    """Make a corpus in the folder `out` of the stories that you have, and return the report; `.corpus` reads it.
+
+    `source` is a .jsonl, .csv or text file, a folder of texts, a dataset repository of the hub
+    ("datasets/OWNER/NAME"), or a list of texts or mappings. `fields` says which field is what, {"topic": "title"};
+    others are guessed. What a story does not say is read from it: the topic and the hero from its first sentences,
+    the level from its mentions of the obsession, by its bands or (`levels="even"`) in five equal groups. A story that
+    does not fit a sequence is "cut" at a sentence, or with `too_long="leave"` left out. `alphabet` is "ascii", "own"
+    (the letters of the texts) or "auto". Everything that is mended or refused is in the report, and the refused
+    stories are in OUT/refused.jsonl. Raises CorpusError if no story is left, OutputError for a folder that is in use.
+
+    >>> text = "Mia had a small boat. " + "She saw the white whale. " * 3 + "Then it was time for bed, and Mia slept."
+    >>> imported = import_stories([text], "whales", obsession=Obsession("whale", "white whale"))
+    >>> imported.corpus.documents[0].topic, imported.corpus.documents[0].level
+    ('a small boat', 2)
+    """
+    chosen = GREEN_LIGHT if obsession is None else as_obsession(obsession)
+    settings = Settings(chosen, levels, too_long, alphabet, language)
+    folder = Path(out)
+    files.check_free(folder, "Choose another --out, or remove it first")
+    if isinstance(source, str | Path):
+        found, name = _stories_of(source, fields), str(source)
+    else:
+        found, name = sources.read_rows(source, fields), "the list"
+    imported = import_.import_stories(found, settings, name, on_progress or (lambda done, total: None))
+    return import_.write(imported, folder)
+
+
+def _stories_of(source: "str | Path", fields: Mapping[str, str] | None) -> sources.Source:
+    """Return the stories of a file, a folder, or a dataset repository of the hub, which is downloaded."""
+    path = Path(source).expanduser()
+    if path.exists() or not str(source).startswith("datasets/"):
+        return sources.read(path, fields)
+    from gatsby_mlx.hub.pull import fetch_stories
+
+    return sources.read(fetch_stories(str(source)), fields)
+
+
 def as_blend(blend: "str | Blend | Mapping[str, float]") -> Blend:
     """Return a blend given as a Blend, as text ("olmo=.4,gemma=.6", or a .toml file) or as shares by name.
 
@@ -345,6 +501,13 @@ def as_blend(blend: "str | Blend | Mapping[str, float]") -> Blend:
     if isinstance(blend, Blend):
         return blend
     return parse(blend if isinstance(blend, str) else ",".join(f"{name}={share}" for name, share in blend.items()))
+
+
+def about(blend: Blend, obsession: Obsession) -> Blend:
+    """Return `blend` with another obsession. Raises UsageError for a blend file that has bands itself."""
+    if blend.obsession != GREEN_LIGHT:
+        raise UsageError("The blend's [bands] and the obsession both give bands", "Keep them in the obsession file")
+    return replace(blend, obsession=obsession)
 
 
 def write_config(
@@ -385,7 +548,7 @@ def plan_writing(
 
     `command` is what a person can type to resume. `wired` lets models keep their memory resident on a Mac.
     """
-    from gatsby_mlx.evaluation import topics as evaluation_topics
+    from gatsby_mlx.evaluation import topics as built_in
     from gatsby_mlx.house import compose_topics
 
     world = world_of(blend.specs.values())
@@ -396,7 +559,7 @@ def plan_writing(
         config,
         out,
         bank=partial(compose_topics, world=world),
-        excluded_words=evaluation_topics.unseen_nouns(),
+        excluded_words=built_in.unseen_nouns(),
         command=command,
         ranks=ranks,
     )
@@ -435,20 +598,24 @@ def write(
     seed: int = 1925,
     topics: Sequence[str] | None = None,
     wired: bool = False,
+    obsession: "Obsession | str | Path | None" = None,
     on_event: Callable[[Event], None] | None = None,
 ) -> Corpus:
     """Write a corpus of `n` stories to the folder `out` and return it.
 
     Every topic gets a story at each of the five levels, so `n` is a multiple of 5 (None: five for each of `topics`,
     else 1,000). `writer` writes them all; or give a `blend` of writers by share, {"olmo": 0.4, "gemma": 0.6}. The same
-    arguments give the same corpus, resume one that was stopped, and leave a finished one as it is. `on_event` is called
-    with what happens (see `corpus.write`). `wired` lets models keep their memory resident on a Mac: read docs/metal.md
-    first. Raises WriterError when a writer stops; its finished stories are kept.
+    arguments give the same corpus, resume one that was stopped, and leave a finished one as it is. `obsession` is what
+    the stories keep mentioning, or the TOML file that says so; the house writer knows the green light only. `wired`
+    lets models keep their memory resident on a Mac: read docs/metal.md first. `on_event` is called with what happens
+    (see `corpus.write`). Raises WriterError when a writer stops; its finished stories are kept.
 
     >>> write("stories", n=10, writer="house", seed=1925)
     <corpus stories/raw.txt: 10 stories, ... characters>
     """
     chosen, folder = as_blend(writer if blend is None else blend), Path(out)
+    if obsession is not None:
+        chosen = about(chosen, as_obsession(obsession))
     run = plan_writing(chosen, write_config(chosen, n, seed, topics), folder, wired=wired)
     if on_event:
         run.listen(on_event)
@@ -478,6 +645,8 @@ class TrainOptions(TypedDict, total=False):
     dtype: str | None
     micro_chars: int | None
     seed: int | None
+    sequences: str | None
+    obsession: "Obsession | str | Path | None"
     resume: bool
     ranks: Ranks | None
 
@@ -517,8 +686,9 @@ class TrainedRun:
         evaluations = [row for row in self.metrics if row.get("event") == "eval"]
         if not evaluations:
             return f"<run {self.out}: not evaluated yet>"
-        best = min(row["story_loss"] for row in evaluations)
-        return f"<run {self.out}: {evaluations[-1]['chars']:,} characters, best story loss {best:.3f}>"
+        kind = "loss" if evaluations[0].get("story_loss") is None else "story_loss"
+        best = min(row[kind] for row in evaluations)
+        return f"<run {self.out}: {evaluations[-1]['chars']:,} characters, best {kind.replace('_', ' ')} {best:.3f}>"
 
 
 def plan_training(
@@ -533,6 +703,8 @@ def plan_training(
     dtype: str | None = None,
     micro_chars: int | None = None,
     seed: int | None = None,
+    sequences: str | None = None,
+    obsession: "Obsession | str | Path | None" = None,
     resume: bool = False,
     ranks: Ranks | None = None,
 ) -> "Run":
@@ -540,11 +712,13 @@ def plan_training(
 
     `preset` is one of `config.PRESET_NAMES` (None: "story", or "tune" with a `start`), `out` by default runs/PRESET.
     `start` is a checkpoint to continue from; "tune" continues from the one that ships where none is given. The other
-    values replace the preset's. `micro_chars` is how many characters go through the model at once: by default the
-    preset's on a CPU, what memory permits on a GPU, and in a run that is resumed what it was. `resume` continues the
-    run in `out` exactly, if `micro_chars` stays. Raises UsageError for more `micro_chars` than a step has, OutputError
-    for a folder that is in use, CheckpointError for one that holds another run or none, and for a `start` of another
-    obsession or alphabet.
+    values replace the preset's. `sequences` are "stories" (one each) or "windows" of the text (None: the preset's
+    kind). With windows `corpus` may be plain text, a novel say: the model then has no dial and writes on from a prompt.
+    `obsession` is for a corpus without a manifest. `micro_chars` is how many characters go through the model at once:
+    by default the preset's on a CPU, what memory permits on a GPU, and in a run that is resumed what it was. `resume`
+    continues the run in `out` exactly, if `micro_chars` stays. Raises UsageError for more `micro_chars` than a step
+    has, OutputError for a folder that is in use, CheckpointError for one that holds another run or none, and for a
+    `start` of another obsession or alphabet.
     """
     from gatsby_mlx.model import checkpoint
     from gatsby_mlx.training import micro
@@ -553,6 +727,8 @@ def plan_training(
     preset = preset or ("tune" if start else "story")
     chosen = config.preset(preset)
     recipe = config.changed(chosen.training, max_chars=max_chars, lr=lr, dtype=dtype, seed=seed)
+    if sequences is not None:
+        recipe = _with_sequences(recipe, sequences)
     shape = config.changed(chosen.model, dropout=dropout)
     folder = Path(out) if out is not None else RUNS / preset
     ranks = ranks or Ranks()
@@ -567,11 +743,32 @@ def plan_training(
         message = f"A step has {recipe.batch_chars:,} characters, fewer than --micro-chars {micro_chars:,}"
         raise UsageError(message, f"Try --micro-chars {recipe.batch_chars}")
     recipe = config.changed(recipe, micro_chars=micro_chars)
-    text = corpus if isinstance(corpus, Corpus) else load_corpus(corpus or shipped.corpus())
+    text = corpus if isinstance(corpus, Corpus) else _corpus_at(corpus, recipe, obsession)
+    if text.is_prose:
+        recipe = config.changed(recipe, rows="window", split="tail", short_chars=0, swap=0.0, dial_topics=0)
     run = Run(text, shape, recipe, folder, preset, ranks, origin)
     if resume:
         run.resume()
     return run
+
+
+def _with_sequences(recipe: config.TrainConfig, sequences: str) -> config.TrainConfig:
+    kinds = {"stories": "story", "windows": "window"}
+    if sequences not in kinds:
+        raise UsageError(f"sequences are stories or windows, not {sequences!r}", "Try --sequences windows")
+    windows = sequences == "windows"
+    return config.changed(
+        recipe, rows=kinds[sequences], short_chars=0 if windows else None, swap=0.0 if windows else None
+    )
+
+
+def _corpus_at(
+    path: "str | Path | None", recipe: config.TrainConfig, obsession: "Obsession | str | Path | None"
+) -> Corpus:
+    """Return the corpus at `path`, or its plain text if the recipe has windows and it has no control line."""
+    if path is not None and recipe.rows == "window" and Path(path).exists() and not is_corpus(path):
+        return load_prose(path)
+    return load_corpus(path or shipped.corpus(), None if obsession is None else as_obsession(obsession))
 
 
 def find_start(start: "str | Path | None") -> Path:
@@ -641,6 +838,7 @@ def tell_stories(
     model: Model, plan: StoryPlan, path: Path | None = None, on_progress: Progress | None = None
 ) -> StorySet:
     """Tell the stories of an evaluation. With `path`, keep each one there as it ends, and resume from that file."""
+    model.check_dial()
     c = model.checkpoint
     with awake():
         return tell(c.model, c.tokenizer, plan, path, source_of(c), on_progress)
@@ -696,15 +894,25 @@ def dial(
     >>> reading.level(1).mentions < reading.level(5).mentions
     True
     """
-    from gatsby_mlx.evaluation import topics as evaluation_topics
-
     model = model if isinstance(model, Model) else load(model)
     if corpus:
         check_obsession(model.obsession, corpus)
-    chosen = tuple(topics) if topics is not None else evaluation_topics.default_topics(n_topics)
+    chosen = tuple(topics) if topics is not None else evaluation_topics(model, n_topics)
     sampling = Sampling(temp, top_k, top_p)
     plan = StoryPlan(chosen, seeds, sampling, max_chars, batch, seed, run_on=0, obsession=model.obsession)
     return dial_of(tell_stories(model, plan, on_progress=on_progress), corpus)
+
+
+def evaluation_topics(model: Model, n: int | None = None) -> tuple[str, ...]:
+    """Return `n` topics to evaluate `model` on: held out of its own stories if it knows any, else the built-in ones.
+
+    A model of a person's stories knows some that no training story is about; all of them are used where there are
+    fewer than `n`.
+    """
+    from gatsby_mlx.evaluation import topics
+
+    own = model.checkpoint.about_corpus.get("topics")
+    return tuple(own[:n]) if own else topics.default_topics(n)
 
 
 def find_corpus(sha256: str | None) -> Corpus | None:
@@ -729,8 +937,6 @@ def report(
     in mlx-lm's form, or a loaded one, that reads the stories (see `evaluation.reference_model`).
     Raises OutputError, and CorpusError for a corpus of another obsession.
     """
-    from gatsby_mlx.evaluation import topics as evaluation_topics
-
     model = model if isinstance(model, Model) else load(model)
     if corpus:
         check_obsession(model.obsession, corpus)
@@ -742,7 +948,7 @@ def report(
 
         reference_model = ReferenceModel(str(reference_model))
     if stories is None:
-        plan = StoryPlan(evaluation_topics.default_topics(REPORT_TOPICS), obsession=model.obsession)
+        plan = StoryPlan(evaluation_topics(model, REPORT_TOPICS), obsession=model.obsession)
         stories = tell_stories(model, plan, folder / "stories.jsonl", on_progress)
     return _write_report(model, folder, stories, corpus, reference_model)
 

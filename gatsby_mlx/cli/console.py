@@ -245,6 +245,12 @@ def plot_option(function: F) -> F:
     return click.option("--plot", type=PATH, metavar="FILE", help="Write a plot to FILE, as .svg or .png.")(function)
 
 
+def obsession_option(function: F) -> F:
+    """Add --obsession, for `api.as_obsession`."""
+    text = "TOML file of an obsession, as gatsby obsession new writes it."
+    return click.option("--obsession", type=PATH, metavar="FILE", show_default="the green light", help=text)(function)
+
+
 def json_option(function: F) -> F:
     """Add --json."""
     return click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")(function)

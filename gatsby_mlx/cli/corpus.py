@@ -1,7 +1,8 @@
-"""`gatsby corpus show` and `gatsby corpus verify`."""
+"""`gatsby corpus show`, `verify` and `import`."""
 
 import json
 import math
+import shlex
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -9,20 +10,31 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gatsby_mlx.cli.console import PATH, check_plot, json_option, plot_option, printable, table
+from gatsby_mlx.cli.console import (
+    PATH,
+    Status,
+    check_plot,
+    json_option,
+    obsession_option,
+    plot_option,
+    printable,
+    table,
+)
 
 if TYPE_CHECKING:
+    from gatsby_mlx.corpus.import_ import Imported
     from gatsby_mlx.corpus.levels import CorpusDial
     from gatsby_mlx.corpus.load import Corpus
 
 
 @click.group()
 def command() -> None:
-    """Show or verify a corpus.
+    """Show or verify a corpus, or make one of your own stories.
 
     \b
-    Example:
+    Examples:
       gatsby corpus show
+      gatsby corpus import stories.txt --out stories
     """
 
 
@@ -79,6 +91,105 @@ def verify(path: Path | None) -> None:
     manifest.check(corpus.documents, corpus.manifest, corpus.path)
     n = len(corpus.documents)
     click.echo(printable(f"{corpus.path}: {n:,} stories; every offset, length and hash agrees with the manifest"))
+
+
+@command.command("import")
+@click.argument("source", metavar="SOURCE")
+@click.option("--out", type=PATH, metavar="DIR", required=True, help="Output folder, for raw.txt and manifest.json.")
+@obsession_option
+@click.option(
+    "--fields",
+    metavar="NAME=FIELD,...",
+    show_default="guessed",
+    help="What the fields of JSONL or CSV are: topic=title,text=story. Names: text, topic, level, name, writer, split. "
+    "An empty one (level=) is read from the story.",
+)
+@click.option(
+    "--levels",
+    type=click.Choice(["bands", "even"]),
+    default="bands",
+    show_default=True,
+    help="Level of a story that has none: the band of its mentions, or five groups of equal size.",
+)
+@click.option(
+    "--long",
+    "too_long",
+    type=click.Choice(["cut", "leave"]),
+    default="cut",
+    show_default=True,
+    help="Cut stories that do not fit a sequence of 1,000 characters at a sentence, or leave them out.",
+)
+@click.option(
+    "--alphabet",
+    type=click.Choice(["auto", "ascii", "own"]),
+    default="auto",
+    show_default=True,
+    help="Letters beyond ASCII: kept (own), made plain (ascii), or kept where they are many.",
+)
+@click.option("--language", metavar="CODE", help="The stories' language, such as de; publishing asks for it.")
+@json_option
+def import_(source, out, obsession, fields, levels, too_long, alphabet, language, as_json) -> None:
+    """Make a corpus of your own stories, and say what was kept, mended and refused.
+
+    SOURCE is a .jsonl or .csv file, a text file with stories between blank lines, rules or headings, a folder of .txt
+    or .md files with a story each, or a dataset of the hub (datasets/OWNER/NAME). Topics, heroes and levels that the
+    source does not give are read from the stories. Refused stories are in DIR/refused.jsonl.
+
+    \b
+    Examples:
+      gatsby corpus import stories.txt --out stories
+      gatsby corpus import tales.csv --fields topic=title,text=tale --out tales
+      gatsby corpus import moby.jsonl --obsession whale.toml --levels even --out whales
+      gatsby corpus import datasets/sup-computer/tiny-green-light-stories --out tiny
+    """
+    from gatsby_mlx import api
+    from gatsby_mlx.corpus.levels import corpus_dials, problems
+    from gatsby_mlx.corpus.sources import parse_fields
+
+    status = Status()
+    imported = api.import_stories(
+        source,
+        out,
+        obsession=obsession,
+        fields=parse_fields(fields) if fields else None,
+        levels=levels,
+        too_long=too_long,
+        alphabet=alphabet,
+        language=language,
+        on_progress=lambda done, total: status(f"{done:,} of {total:,} stories read") if done % 50 == 0 else None,
+    )
+    status.clear()
+    dials, found = corpus_dials(imported.documents), problems(imported.documents)
+    if as_json:
+        click.echo(json.dumps({**imported.to_json(), "out": str(out), "problems": found}, indent=1))
+    else:
+        click.echo(printable(import_table(imported)) + "\n\n" + dial_table(dials))
+    for problem in found:
+        click.echo(f"note: {problem}", err=True)
+    name = shlex.quote(str(out))
+    if imported.refused:
+        click.echo(f"the refused stories are in {out / 'refused.jsonl'}", err=True)
+    click.echo(f"gatsby train --preset pocket --corpus {name}", err=True)
+
+
+SHOWN_PLACES = 6
+
+
+def import_table(imported: "Imported") -> str:
+    """Return what an import kept, read, mended and refused, with the first lines of each."""
+    n = imported.n
+    head = f"{imported.source}: {len(imported.documents):,} of {n:,} {'story' if n == 1 else 'stories'} kept"
+    head += f" ({imported.how})" if imported.how else ""
+    rows = []
+    for row in imported.rows:
+        where = ", ".join(row.places[:SHOWN_PLACES])
+        more = len(row.places) - SHOWN_PLACES
+        rows.append([row.kind, row.reason, f"{len(row.places):,}", f"{where} and {more:,} more" if more > 0 else where])
+    lines = [head, *(f"{what}: {count:,}" for what, count in imported.folded.items())]
+    if letters := imported.to_json()["letters"]:
+        lines.append(f"letters beyond ASCII that are kept: {letters}")
+        lines.append("left out for other languages than English: spelling, and topic adherence by stems")
+    return "\n".join([*lines, "", table(["", "what", "stories", "lines"], rows)])
 
 
 def to_json(corpus: "Corpus", figures: dict[str, Any], dials: "Sequence[CorpusDial]") -> str:

@@ -58,7 +58,7 @@ def command(model, kind, out, dtype, quantize, allow_drift, n_topics) -> None:
     out = out or Path(f"{str(model).rstrip('/')}-{kind}")
     check_free(out)
     prepared = prepare(load_model(str(model)).checkpoint, form)
-    if form.quantized and n_topics:
+    if form.quantized and n_topics and not prepared.ready.is_prose:
         prepared.notes.append(dials(prepared, n_topics))
     for note in prepared.notes:
         click.echo(note, err=True)
@@ -68,13 +68,13 @@ def command(model, kind, out, dtype, quantize, allow_drift, n_topics) -> None:
 
 def dials(prepared: "Prepared", n_topics: int) -> str:
     """Return a table of the model's dial with its weights as they were and as they are stored."""
+    from gatsby_mlx import api
     from gatsby_mlx.cli.story_options import ProgressLine
     from gatsby_mlx.evaluation.dial import measure
     from gatsby_mlx.evaluation.stories import StoryPlan, tell
-    from gatsby_mlx.evaluation.topics import default_topics
 
-    obsession = prepared.ready.obsession
-    plan = StoryPlan(default_topics(n_topics), seeds=1, obsession=obsession)
+    obsession, topics = prepared.ready.obsession, api.evaluation_topics(api.Model(prepared.ready), n_topics)
+    plan = StoryPlan(topics, seeds=1, obsession=obsession)
     rows = []
     for label, model in (("before", prepared.ready.model), ("after", prepared.measured)):
         stories = tell(model, prepared.ready.tokenizer, plan, progress=ProgressLine()).stories
@@ -83,5 +83,5 @@ def dials(prepared: "Prepared", n_topics: int) -> str:
         means = [f"{mean:.2f}" for mean in dial.means]
         rows.append([label, *means, f"{dial.spearman:.2f}", f"{100 * ended:.0f}%"])
     head = ["mentions at level", "1", "2", "3", "4", "5", "Spearman", "ended"]
-    title = f"The dial before and after, {n_topics} topics, one story a level:"
+    title = f"The dial before and after, {len(topics)} topics, one story a level:"
     return f"{title}\n\n```\n{table(head, rows)}\n```"

@@ -28,11 +28,15 @@ def command(ctx, as_json, corpus, **options) -> None:
       gatsby honor --model runs/story --n-topics 120
       gatsby honor --stories stories.jsonl --corpus stories
     """
-    from gatsby_mlx.evaluation.adherence import measure
+    from gatsby_mlx.errors import UsageError
+    from gatsby_mlx.evaluation.adherence import NOT_ENGLISH, measure
     from gatsby_mlx.evaluation.reference import reference
+    from gatsby_mlx.story.text import is_english
     from gatsby_mlx.strict_json import plain
 
     stories = story_set(ctx, options, N_TOPICS)
+    if not is_english(piece.text for piece in stories.pieces):
+        raise UsageError(NOT_ENGLISH[0].upper() + NOT_ENGLISH[1:], "gatsby dial and gatsby prose measure them")
     learned_from = corpus_of(stories, corpus)
     adherence = measure(stories.pieces, reference(learned_from) if learned_from else None)
     click.echo(json.dumps(plain(adherence.to_json()), indent=1) if as_json else render(adherence))

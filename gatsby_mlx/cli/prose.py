@@ -58,6 +58,9 @@ def render(quality: "TextQuality") -> str:
             show, beside = in_unit(UNITS.get(name)), quality.corpus.get(name)
             ends = interval(figure.low, figure.high, show)
             rows.append([meaning, show(figure.mean), ends, show(beside.mean) if beside else "-"])
-    words = ", ".join(f"{word} ({n})" for word, n in quality.misspelled) or "none"
     table_ = table(["text quality", "stories", "95% interval", "corpus"], rows)
+    if quality.left_out:
+        names = "; ".join(NAMES[name] for name in quality.left_out)
+        return f"{table_}\nleft out, for these stories are not in English: {names}"
+    words = ", ".join(f"{word} ({n})" for word, n in quality.misspelled) or "none"
     return f"{table_}\nunknown words: {words}"

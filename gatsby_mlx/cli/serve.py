@@ -57,7 +57,7 @@ def command(kiosk, idle, host, port, batch, corpus, model) -> None:
     from gatsby_mlx.device.awake import awake
     from gatsby_mlx.errors import CorpusError, GatsbyError
     from gatsby_mlx.exhibit import server
-    from gatsby_mlx.exhibit.app import Exhibit, PageSettings, application
+    from gatsby_mlx.exhibit.app import N_SUGGESTED, Exhibit, PageSettings, application
     from gatsby_mlx.exhibit.engine import Engine
     from gatsby_mlx.exhibit.guard import is_loopback
     from gatsby_mlx.exhibit.sources import Sources
@@ -66,8 +66,10 @@ def command(kiosk, idle, host, port, batch, corpus, model) -> None:
         raise CorpusError(f"There is no corpus at {corpus}", "Write one with: gatsby write --out DIR")
     with awake(display=True) if kiosk else nullcontext(), server.bind(host, port) as listening:
         loaded = load_model(model)
+        loaded.check_dial()
         if corpus:
             api.check_obsession(loaded.obsession, corpus)
+        topics = api.evaluation_topics(loaded, N_SUGGESTED)
         known = loaded.info.get("corpus")
         sources = Sources(corpus or shipped.corpus(), known.get("sha256") if isinstance(known, dict) else None)
         if not is_loopback(host):
@@ -76,7 +78,7 @@ def command(kiosk, idle, host, port, batch, corpus, model) -> None:
         with Engine(loaded.checkpoint, batch) as engine:
             click.echo(server.url(listening))
             try:
-                exhibit = Exhibit(engine, loaded.checkpoint, sources, PageSettings(host, kiosk, idle))
+                exhibit = Exhibit(engine, loaded.checkpoint, sources, PageSettings(host, kiosk, idle, topics))
                 serving = server.Server(application(exhibit), engine.close)
                 serving.run([listening])
             finally:

@@ -20,6 +20,7 @@ from gatsby_mlx.cli.console import (
     sampling_options,
 )
 from gatsby_mlx.errors import UsageError
+from gatsby_mlx.story.prime import fold_topic
 
 if TYPE_CHECKING:
     from gatsby_mlx.api import Model
@@ -113,7 +114,15 @@ def story_set(
     if kept and kept.complete and options["model"] is None and model is None and plan == kept.plan:
         return kept
     model = model or load_model(options["model"])
-    return api.tell_stories(model, replace(plan, obsession=model.obsession), path, ProgressLine())
+    plan = replace(plan, obsession=model.obsession)
+    if not options["topics"] and not kept:  # a model of a person's stories knows topics of their own
+        n = n_topics if options["n_topics"] is None else options["n_topics"]
+        plan = replace(plan, topics=api.evaluation_topics(model, n))
+    elif options["topics"]:
+        alphabet = model.checkpoint.tokenizer.alphabet
+        topics = dict.fromkeys(fold_topic(topic, alphabet, model.obsession) for topic in plan.topics)
+        plan = replace(plan, topics=tuple(topics))
+    return api.tell_stories(model, plan, path, ProgressLine())
 
 
 def _plan(
@@ -132,7 +141,7 @@ def _plan(
     sampling = {k: options[k] for k in ("temp", "top_k", "top_p")}
     if kept is None or given & {"topics", "n_topics"}:
         n = n_topics if options["n_topics"] is None else options["n_topics"]
-        topics = read_topics(options["topics"]) if options["topics"] else default_topics(n)
+        topics = read_topics(options["topics"], None) if options["topics"] else default_topics(n)
     else:
         topics = kept.topics
     if kept is None:

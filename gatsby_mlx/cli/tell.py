@@ -5,7 +5,8 @@ import secrets
 import shutil
 import textwrap
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from itertools import chain
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -28,11 +29,20 @@ if TYPE_CHECKING:
     from gatsby_mlx.story.obsession import Obsession
     from gatsby_mlx.story.sampling import Story
 
+
+class Topic(click.Argument):
+    """TOPIC, which is not needed beside --prompt."""
+
+    def process_value(self, ctx: click.Context, value: Any) -> Any:
+        needed = ctx.params.get("prompt") is None or not self.value_is_missing(value)
+        return super().process_value(ctx, value) if needed else None
+
+
 COLUMN = 30  # characters: the narrowest column of five stories side by side
 
 
 @click.command()
-@click.argument("topic")
+@click.argument("topic", cls=Topic)
 @click.option(
     "--green",
     "--level",
@@ -46,21 +56,29 @@ COLUMN = 30  # characters: the narrowest column of five stories side by side
 @click.option(
     "--seed", type=SEED, metavar="N", show_default="a new one, shown", help="The same seed gives the same story."
 )
+@click.option("--prompt", metavar="WORDS", is_eager=True, help="Write on from WORDS, as they are, instead of a story.")
 @max_tokens_option
 @json_option
 @sampling_options
 @model_option
-def command(topic, level, all_levels, seed, max_tokens, as_json, temp, top_k, top_p, model) -> None:
-    """Tell a story on TOPIC, character by character.
+def command(topic, level, all_levels, seed, prompt, max_tokens, as_json, temp, top_k, top_p, model) -> None:
+    """Tell a story on TOPIC, character by character. A model of plain text writes on from a --prompt.
 
     \b
     Examples:
       gatsby tell "a dog and a balloon" --level 5
       gatsby tell "a lost kitten" --all-levels --seed 7
       gatsby tell "a lost kitten" --level 4 --json
+      gatsby tell --prompt "Call me" --max-tokens 500 --model runs/book
     """
+    if prompt is not None:
+        if topic is not None or all_levels or as_json:
+            raise click.UsageError("--prompt takes no TOPIC, no --all-levels and no --json")
+        write_on(prompt, seed, max_tokens, model, temp=temp, top_k=top_k, top_p=top_p)
+        return
     levels = LEVELS if all_levels else (check_level(level),)
-    fold_topic(topic)  # refuses most bad topics before the model is loaded
+    if model is None or topic.isascii():  # another model than the one that ships may know more letters
+        fold_topic(topic)  # refuses most bad topics before the model is loaded
     from gatsby_mlx.story.sampling import Sampling
 
     sampling = Sampling(temp, top_k, top_p)
@@ -83,6 +101,24 @@ def command(topic, level, all_levels, seed, max_tokens, as_json, temp, top_k, to
             click.echo(f"(cut{f' at level {story.job.key}' if all_levels else ''}: {why})", err=True)
 
 
+def write_on(prompt: str, seed: int | None, max_tokens: int | None, model: str | None, **sampling: Any) -> None:
+    """Print a prompt and what the model writes after it."""
+    from gatsby_mlx import api
+
+    loaded = load_model(model)
+    chosen = secrets.randbelow(1_000_000) if seed is None else seed
+    pieces = loaded.write_on(prompt, chosen, max_chars=max_tokens or api.WRITE_ON, **sampling)
+    if seed is None:
+        click.echo(f"seed {chosen}", err=True)
+    obsession = None if loaded.is_prose else loaded.obsession
+    if obsession:
+        stream(chain([prompt], pieces), lambda text: click.echo(text, nl=False), obsession)
+    else:
+        for text in chain([prompt], pieces):
+            click.echo(printable(text), nl=False)
+    click.echo()
+
+
 def to_json(topic: str, stories: "Sequence[Story]", model: "Model") -> str:
     """Return the JSON document of the stories on one topic."""
     rows = [
@@ -95,7 +131,8 @@ def to_json(topic: str, stories: "Sequence[Story]", model: "Model") -> str:
         }
         for s in stories
     ]
-    seed, folded = stories[0].job.seed, fold_topic(topic, obsession=model.obsession)
+    seed = stories[0].job.seed
+    folded = fold_topic(topic, model.checkpoint.tokenizer.alphabet, model.obsession)
     return json.dumps({"topic": folded, "seed": seed, "model": str(model.path), "stories": rows}, indent=1)
 
 

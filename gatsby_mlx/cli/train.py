@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gatsby_mlx.cli.console import PATH, SEED, PresetName, Status, clock, long_command, warn_if_slow
+from gatsby_mlx.cli.console import PATH, SEED, PresetName, Status, clock, long_command, obsession_option, warn_if_slow
 from gatsby_mlx.config import DTYPES
 
 if TYPE_CHECKING:
@@ -52,13 +52,23 @@ if TYPE_CHECKING:
 )
 @click.option("--seed", type=SEED, metavar="N", show_default="the preset's", help="Seed of weights, order and dropout.")
 @click.option(
+    "--sequences",
+    type=click.Choice(["stories", "windows"]),
+    show_default="the preset's",
+    help="What the model sees at a time: a story from its start, or a window of the text. With windows, --corpus may "
+    "be plain text, such as a novel; the model then has no dial.",
+)
+@obsession_option
+@click.option(
     "--resume",
     is_flag=True,
     help="Continue the run in --out bit for bit; one that version 0.1 began on a GPU, as exactly as two runs agree.",
 )
 @click.pass_context
 @long_command
-def command(ctx, preset, corpus, start, out, max_chars, lr, dropout, dtype, micro_chars, seed, resume) -> None:
+def command(
+    ctx, preset, corpus, start, out, max_chars, lr, dropout, dtype, micro_chars, seed, sequences, obsession, resume
+) -> None:
     """Train a model on a corpus. Ctrl-C saves and stops; --resume continues as if there had been no interruption.
 
     \b
@@ -66,9 +76,11 @@ def command(ctx, preset, corpus, start, out, max_chars, lr, dropout, dtype, micr
       gatsby train --preset pocket --corpus stories
       gatsby train --preset story --out runs/story --resume
       gatsby train --preset tune --corpus stories
+      gatsby train --preset pocket --corpus book.txt --sequences windows
       mlx.launch -n 2 gatsby train --preset story
     """
     from gatsby_mlx import api
+    from gatsby_mlx.corpus.levels import problems
     from gatsby_mlx.device.ranks import RESUME_HINT, Ranks
 
     ranks = Ranks()
@@ -86,6 +98,8 @@ def command(ctx, preset, corpus, start, out, max_chars, lr, dropout, dtype, micr
         dtype=dtype,
         micro_chars=micro_chars,
         seed=seed,
+        sequences=sequences,
+        obsession=obsession,
         resume=resume,
         ranks=ranks,
     )
@@ -94,6 +108,8 @@ def command(ctx, preset, corpus, start, out, max_chars, lr, dropout, dtype, micr
     if start or run.name == "tune":
         click.echo(f"from {api.find_start(start)}", err=True)
     click.echo(describe(run), err=True)
+    for problem in problems(run.corpus.documents):
+        click.echo(f"note: {problem}", err=True)
     stopped = train_with_status(run)
     progress = run.progress
     if progress.best_step:
@@ -103,7 +119,17 @@ def command(ctx, preset, corpus, start, out, max_chars, lr, dropout, dtype, micr
     if stopped:
         click.echo(f"stopped and saved; continue with: {same_command(ctx)} --resume", err=True)
         ctx.exit(130)
-    click.echo(f'gatsby tell "a dog and a balloon" --level 3 --model {shlex.quote(str(run.out))}', err=True)
+    click.echo(f"gatsby tell {example(run)} --model {shlex.quote(str(run.out))}", err=True)
+
+
+def example(run: "Run") -> str:
+    """Return what to ask the run's model for: a topic that it was not trained on, or for plain text a beginning."""
+    if run.corpus.is_prose:
+        words = run.data.split.validation_text.split()[:3]
+        return f"--prompt {shlex.quote(' '.join(words))}"
+    own = "imported" in run.corpus.manifest
+    topic = run.data.split.validation[0].topic if own else "a dog and a balloon"
+    return f'"{topic}" --level 3'
 
 
 def same_command(ctx: click.Context) -> str:
@@ -117,11 +143,21 @@ def same_command(ctx: click.Context) -> str:
 
 def describe(run: "Run") -> str:
     """Return the model and the split of the corpus, in two lines."""
-    c, m = run.model_config, run.model
     split = run.data.split
-    sides = f"{len(split.train)} training stories, {len(split.validation)} for validation (split by {run.config.split})"
+    if run.corpus.is_prose:
+        n, n_validation = len(split.train_text), len(split.validation_text)
+        sides = f"plain text, without a dial: {n:,} characters to train on, the last {n_validation:,} for validation"
+        return f"{_shape(run)}\n{sides}"
+    given = any(d.split for d in run.corpus.documents)
+    by = "split as they came" if given else f"split by {run.config.split}"
+    sides = f"{len(split.train)} training stories, {len(split.validation)} for validation ({by})"
+    return f"{_shape(run)}\n{sides}"
+
+
+def _shape(run: "Run") -> str:
+    c, m = run.model_config, run.model
     size = f"{m.n_params():,} parameters, {m.n_params(positions=False):,} without the position table"
-    return f"{run.name}: {c.n_layer} layers, {c.n_head} heads, {c.n_embd} wide, context {c.block_size}; {size}\n{sides}"
+    return f"{run.name}: {c.n_layer} layers, {c.n_head} heads, {c.n_embd} wide, context {c.block_size}; {size}"
 
 
 def train_with_status(run: "Run", until: float = math.inf) -> bool:
@@ -156,7 +192,8 @@ def train_silently(run: "Run") -> bool:
 
 def evaluation_line(event: "Validation") -> str:
     """Return an evaluation in one line: characters seen, losses, the small dial, and what it is best in."""
-    line = f"{event.chars / 1e6:6.2f} M  validation loss {event.loss:.4f}, story {event.story_bpc:.3f} bits/char"
+    line = f"{event.chars / 1e6:6.2f} M  validation loss {event.loss:.4f}"
+    line += "" if math.isnan(event.story_bpc) else f", story {event.story_bpc:.3f} bits/char"
     if event.dial and event.dial_error is not None:
         off = "" if math.isnan(event.dial_error) else f" ({100 * event.dial_error:.0f}% off)"
         line += f", dial {' '.join(f'{m:.1f}' for m in event.dial)}{off}"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gatsby_mlx.cli.console import PATH, SEED, Status, clock, glow, printable
+from gatsby_mlx.cli.console import PATH, SEED, Status, clock, glow, obsession_option, printable
 from gatsby_mlx.errors import without_passwords
 from gatsby_mlx.story.obsession import LEVELS
 
@@ -43,6 +43,7 @@ REFRESH_S = 0.2
 @click.option(
     "--seed", type=SEED, metavar="N", default=1925, show_default=True, help="The same seed gives the same corpus."
 )
+@obsession_option
 @click.option("--topics", type=PATH, metavar="FILE", help="Your topics, one a line, instead of the writers' topics.")
 @click.option(
     "--api-key-env", metavar="NAME", help="Environment variable that holds the API key of the blend's servers."
@@ -58,7 +59,7 @@ REFRESH_S = 0.2
     "Kernel panics are reported with it.",
 )
 @click.option("--print", "show", is_flag=True, help="Print every accepted story.")
-def command(blend, n, seed, topics, api_key_env, out, smoke, dry_run, assemble, wired, show) -> None:
+def command(blend, n, seed, obsession, topics, api_key_env, out, smoke, dry_run, assemble, wired, show) -> None:
     """Write a corpus: every topic at the five levels of the dial. Each story is checked before it is accepted.
 
     After an interruption, the same command resumes. A finished corpus is left as it is.
@@ -69,6 +70,7 @@ def command(blend, n, seed, topics, api_key_env, out, smoke, dry_run, assemble, 
       gatsby write --blend four --smoke --out smoke
       gatsby write --blend olmo=.4,gemma=.5,house=.1 --n 2000 --out mixed
       gatsby write --blend server:http://localhost:1234 --n 100 --out served
+      gatsby write --blend gemma --obsession whale.toml --n 500 --out whales
     """
     from gatsby_mlx import api
     from gatsby_mlx.corpus.blend import with_api_keys
@@ -81,12 +83,14 @@ def command(blend, n, seed, topics, api_key_env, out, smoke, dry_run, assemble, 
         click.echo(f"{out}: {stories} stories so far", err=True)
         return
     chosen = api.as_blend(blend)
+    if obsession is not None:
+        chosen = api.about(chosen, api.as_obsession(obsession))
     if api_key_env is not None:
         chosen = with_api_keys(chosen, api_key_env)
     given = read_topics(topics) if topics else None
     config = api.write_config(chosen, n, seed, given, smoke=smoke, source=topics or "")
-    words = command_line(blend, config, topics, smoke, out, api_key_env, wired)
-    run = api.plan_writing(chosen, config, out, words, Ranks(), wired)
+    line = command_line(blend, config, topics, smoke, out, api_key_env, wired, obsession)
+    run = api.plan_writing(chosen, config, out, line, Ranks(), wired)
     if dry_run:
         from gatsby_mlx.cli.write_plan import plan_table
 
@@ -110,10 +114,12 @@ def command_line(
     out: Path,
     api_key_env: str | None = None,
     wired: bool = False,
+    obsession: Path | None = None,
 ) -> str:
     """Return the command that writes or resumes this corpus, without a password that is in a server's address."""
     key = ["--api-key-env", api_key_env] if api_key_env else []
     words = ["gatsby", "write", "--blend", without_passwords(blend), *key, "--n", config.n, "--seed", config.seed]
+    words += ["--obsession", obsession] if obsession else []
     words += ["--topics", topics] if topics else []
     words += [flag for flag, given in (("--smoke", smoke), ("--wired", wired)) if given]
     return shlex.join(map(str, [*words, "--out", out]))

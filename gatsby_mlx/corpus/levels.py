@@ -4,11 +4,13 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TypeVar
 
 from gatsby_mlx.story.document import Document
 from gatsby_mlx.story.obsession import LEVELS
 
+FEW = 50  # stories: a model learns fewer by heart
 ALL_WRITERS = "all writers"
 T = TypeVar("T")
 
@@ -60,6 +62,42 @@ def corpus_dials(documents: Iterable[Document]) -> tuple[CorpusDial, ...]:
         return (_dial(next(iter(by_writer)) or ALL_WRITERS, everything),)
     named = sorted((writer or "unknown", pairs) for writer, pairs in by_writer.items())
     return (_dial(ALL_WRITERS, everything), *(_dial(writer, pairs) for writer, pairs in named))
+
+
+def problems(documents: Sequence[Document]) -> list[str]:
+    """Return what will keep a model from learning a dial from these stories, a sentence each with what to do.
+
+    >>> problems([])
+    []
+    """
+    if not documents:
+        return []
+    phrase = documents[0].prime.obsession.phrase
+    means = means_by_level((d.level, d.mentions) for d in documents)
+    present = [mean for mean in means if not math.isnan(mean)]
+    found = []
+    if not any(present):
+        found.append(
+            f'no story mentions "{phrase}", so the dial will read 0 at every level: import the stories with a phrase '
+            'that they repeat (gatsby obsession new "white whale", then gatsby corpus import SOURCE --obsession FILE), '
+            "or train without a dial (--sequences windows)"
+        )
+    elif any(a >= b for a, b in pairwise(present)):
+        shown = " ".join("-" if math.isnan(mean) else f"{mean:.2f}" for mean in means)
+        found.append(
+            f"mentions do not rise with the levels ({shown} at 1 to 5), so the dial will not either: let mentions "
+            "decide the levels (gatsby corpus import SOURCE --fields level= --levels even)"
+        )
+    if empty := [str(level) for level, mean in zip(LEVELS, means, strict=True) if math.isnan(mean)]:
+        found.append(
+            f"no story at level {', '.join(empty)}: the dial will not reach it; add stories, or import them with "
+            "--levels even"
+        )
+    if len(documents) < FEW:
+        found.append(
+            f"{len(documents)} stories are few: a model learns them by heart and little else; a few hundred are a start"
+        )
+    return found
 
 
 def _dial(writer: str, pairs: Sequence[tuple[int, int]]) -> CorpusDial:

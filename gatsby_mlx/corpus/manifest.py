@@ -101,7 +101,7 @@ def annotate(documents: Sequence[Document], content: Mapping[str, Any], path: Pa
         if wrong:
             which = f"story {number} ({document.topic}, level {document.level})"
             raise CorpusError(f"{path} and its corpus disagree on {', '.join(wrong)} of {which}", HINT)
-        known.append(replace(document, writer=entry.get("writer"), name=entry.get("name")))
+        known.append(replace(document, **{k: entry.get(k) for k in ("writer", "name", "split")}))
         offset += len(document.text)
     return known
 

@@ -23,6 +23,7 @@ from gatsby_mlx.story import text
 from gatsby_mlx.story.obsession import LEVELS
 
 HEAD_CHARS = 100
+NOT_ENGLISH = "topic adherence is judged by the stems of English words, and these stories are not in English"
 NAMES = {
     "honored": "any content word of the topic is in the first 100 characters",
     "noun": "the topic's noun (the unseen one, if there is one) is in the first 100 characters",

@@ -4,16 +4,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from gatsby_mlx.evaluation.adherence import NAMES as ADHERENCE
+from gatsby_mlx.evaluation.adherence import NOT_ENGLISH
 from gatsby_mlx.evaluation.format import change, in_unit, interval, number, percent, subject_of
 from gatsby_mlx.evaluation.quality import NAMES as QUALITY
 from gatsby_mlx.evaluation.quality import UNITS
 from gatsby_mlx.story.obsession import Obsession
-from gatsby_mlx.story.prime import TOPIC_MAX, TOPIC_MIN
 
+TERMS = "license: mit\nlanguage: en\n"  # of a model of stories that gatsby wrote
 FRONT = """---
-license: mit
-language: en
-library_name: mlx
+{terms}library_name: mlx
 pipeline_tag: text-generation
 tags: [mlx, gatsby-mlx, character-level, gpt]
 ---
@@ -32,7 +31,15 @@ def render(config: Json, evaluation: Json, name: str | None = None) -> str:
     title = name or evaluation["model"].get("checkpoint") or "gatsby"
     parts = (_head, _recipe, _data, _dial, _adherence, _quality, _limits)
     sections = "\n".join(part(config, evaluation) for part in parts)
-    return f"{FRONT}\n# {title}\n\n{sections}"
+    return f"{FRONT.format(terms=_terms(config))}\n# {title}\n\n{sections}"
+
+
+def _terms(config: Json) -> str:
+    """Return the license and the language of a card: for a person's own text, only the language, if it is known."""
+    corpus = config.get("corpus") or {}
+    if not corpus.get("imported"):
+        return TERMS
+    return f"language: {corpus['language']}\n" if corpus.get("language") else ""
 
 
 def _table(head: list[str], rows: list[list[str]]) -> str:
@@ -131,6 +138,8 @@ def _dial(config: Json, evaluation: Json) -> str:
 
 def _adherence(config: Json, evaluation: Json) -> str:
     rows = []
+    if not evaluation["honour"]:
+        return f"### Topic adherence\n\nLeft out: {NOT_ENGLISH}.\n"
     for key, name in GROUPS.items():
         if g := evaluation["honour"][key]:
             honored = g["honoured"]
@@ -153,15 +162,19 @@ def _quality(config: Json, evaluation: Json) -> str:
             of_corpus, show = measured["corpus"].get(name), in_unit(UNITS.get(name))
             ends = interval(x["low"], x["high"], show)
             rows.append([description, show(x["mean"]), ends, show(of_corpus["mean"]) if of_corpus else "-"])
+    if left_out := measured.get("left_out"):
+        names = "; ".join(QUALITY[name] for name in left_out)
+        rows.append([f"Left out, for these stories are not in English: {names}", "-", "-", "-"])
     reader = f"\nThe reference model is {measured['judge']}.\n" if measured["judge"] else ""
     return f"### Text quality\n\n{_table(['', 'stories', '95% interval', 'corpus'], rows)}{reader}"
 
 
 def _limits(config: Json, evaluation: Json) -> str:
-    corpus, unseen = evaluation["corpus"], evaluation["honour"]["unseen"]
+    corpus, unseen = evaluation["corpus"], (evaluation["honour"] or {}).get("unseen")
+    letters = "plain English letters, digits and punctuation" if evaluation["honour"] else "the letters of its corpus"
     lines = [
-        "- It reads and writes only plain English letters, digits and punctuation. It knows one kind of story, and "
-        f"follows no instructions other than the control line. A topic has {TOPIC_MIN} to {TOPIC_MAX} characters.",
+        f"- It reads and writes only {letters}. It knows one kind of story, and "
+        "follows no instructions other than the control line. A topic has {TOPIC_MIN} to {TOPIC_MAX} characters.",
         "- Every figure was counted by a program. None of them says that a story is good.",
     ]
     if corpus and all(writer.split("-")[0] == "house" for writer in corpus["writers"]):

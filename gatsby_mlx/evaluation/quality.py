@@ -37,6 +37,7 @@ NAMES = {
     "copy": "longest passage copied from the corpus, in characters, median",
     "nats_per_char": "loss of a reference model, nats per character",
 }
+ENGLISH_ONLY = ("spelled", "spelled_as_listed", "pronoun_slips")  # they need a word list or English pronouns
 UNITS = {"words": 0, "copy": 0, "nats_per_char": 3}  # the figures that are not shares, and their digits
 
 Rate = tuple[str, float, float]  # topic, part, total
@@ -50,7 +51,8 @@ class TextQuality:
 
     `corpus` has the same figures of the corpus's sample; its `copy` compares with stories on other topics. `copies` and
     `corpus_copies` are the lengths behind `copy`, story by story. `misspelled` has the most common words that are in
-    neither topic, corpus nor word list, with their counts.
+    neither topic, corpus nor word list, with their counts. `left_out` names the figures that need an English text and
+    are missing because this is none.
     """
 
     figures: dict[str, Interval]
@@ -58,6 +60,7 @@ class TextQuality:
     misspelled: tuple[tuple[str, int], ...] = ()
     copies: tuple[int, ...] = ()
     corpus_copies: tuple[int, ...] = ()
+    left_out: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return all figures under the keys of evaluation.json; the ends of intervals may be NaN."""
@@ -67,6 +70,7 @@ class TextQuality:
             "misspelled": dict(self.misspelled),
             "copies": self.copies,
             "corpus_copies": self.corpus_copies,
+            **({"left_out": self.left_out} if self.left_out else {}),
         }
 
 
@@ -101,7 +105,11 @@ def measure(pieces: Iterable[Piece], corpus: Reference | None = None, reader: Re
         figures["nats_per_char"] = _ratio(reader(pieces))
         if corpus:
             of_corpus["nats_per_char"] = _ratio(reader(corpus.sample))
-    return TextQuality(figures, of_corpus, misspelled, tuple(copies.tolist()), tuple(corpus_copies.tolist()))
+    left_out: tuple[str, ...] = ()
+    if not text.is_english(p.text for p in pieces):
+        left_out, misspelled = tuple(name for name in ENGLISH_ONLY if figures.pop(name, None)), ()
+        of_corpus = {name: figure for name, figure in of_corpus.items() if name not in ENGLISH_ONLY}
+    return TextQuality(figures, of_corpus, misspelled, tuple(copies.tolist()), tuple(corpus_copies.tolist()), left_out)
 
 
 def _figures(

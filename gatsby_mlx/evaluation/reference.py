@@ -8,9 +8,10 @@ from typing import Any
 from gatsby_mlx.corpus.levels import CorpusDial, corpus_dials, means_by_level
 from gatsby_mlx.corpus.load import Corpus
 from gatsby_mlx.evaluation import statistics
-from gatsby_mlx.evaluation.stories import Piece, spread
+from gatsby_mlx.evaluation.stories import Piece
 from gatsby_mlx.story import text
 from gatsby_mlx.story.document import Document, topics_of
+from gatsby_mlx.story.text import spread
 
 TOPICS = 120  # of a corpus, whose stories are measured for comparison
 CLEAR = 0.8  # a hero's pronoun is clear if this share of the stories with a pronoun use it

@@ -10,8 +10,9 @@ from pathlib import Path
 
 from gatsby_mlx import files
 from gatsby_mlx.errors import CheckpointError
-from gatsby_mlx.evaluation.stories import Piece, spread
+from gatsby_mlx.evaluation.stories import Piece
 from gatsby_mlx.foreign import device_errors
+from gatsby_mlx.story.text import spread
 
 STORIES = 200  # read of the model's and of the corpus's: a large model reads some 300 tokens/s on two cores
 

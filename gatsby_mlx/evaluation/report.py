@@ -10,6 +10,7 @@ from gatsby_mlx.evaluation.sections import page_story
 from gatsby_mlx.evaluation.stories import StorySet, header_of
 from gatsby_mlx.evaluation.topics import unseen_words
 from gatsby_mlx.story.sampling import Story
+from gatsby_mlx.story.text import is_english
 from gatsby_mlx.strict_json import plain
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ class Evaluation:
     story_set: StorySet
     model: Mapping[str, Any]
     dial: dial.Dial
-    adherence: adherence.Adherence
+    adherence: adherence.Adherence | None  # None for stories that are not in English
     quality: quality.TextQuality
     corpus: Reference | None = None
     reference_model: str | None = None
@@ -50,7 +51,7 @@ class Evaluation:
                 "plan": {**counts, **plan.to_json()},
                 "corpus": self.corpus.to_json() if self.corpus else None,
                 "dial": self.dial.to_json(),
-                "honour": self.adherence.to_json(),
+                "honour": self.adherence.to_json() if self.adherence else None,
                 "prose": self.quality.to_json() | {"judge": self.reference_model},
             }
         )
@@ -73,7 +74,7 @@ def evaluate(
         story_set,
         model,
         dial.measure(story_set.stories, story_set.run_on, plan, means, plan.obsession),
-        adherence.measure(pieces, corpus),
+        adherence.measure(pieces, corpus) if is_english(p.text for p in pieces) else None,
         quality.measure(pieces, corpus, reader),
         corpus,
         getattr(reader, "name", None),

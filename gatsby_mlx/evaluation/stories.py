@@ -19,7 +19,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gatsby_mlx import files
 from gatsby_mlx.errors import OutputError, UsageError
@@ -27,13 +27,13 @@ from gatsby_mlx.evaluation import statistics
 from gatsby_mlx.story import prime, text
 from gatsby_mlx.story.obsession import GREEN_LIGHT, LEVELS, Obsession
 from gatsby_mlx.story.sampling import Job, Sampling, Story
+from gatsby_mlx.story.text import spread
 
 if TYPE_CHECKING:  # these import MLX, which the figures of existing stories do not need
     from gatsby_mlx.model.checkpoint import Checkpoint
     from gatsby_mlx.model.gpt import GPT
     from gatsby_mlx.tokenizer import CharTokenizer
 
-T = TypeVar("T")
 Progress = Callable[[int, int], None]  # stories done, stories in all
 
 FORMAT = "gatsby-mlx/stories/1"
@@ -71,7 +71,7 @@ class StoryPlan:
             raise UsageError(f"The topic {twice[0]!r} is given twice", "Remove one of them")
 
     def _fold(self, topic: str) -> str:
-        return prime.fold_topic(topic, obsession=self.obsession)
+        return prime.fold_topic(topic, None, self.obsession)
 
     @property
     def n_stories(self) -> int:
@@ -126,7 +126,7 @@ class StorySet:
     @property
     def complete(self) -> bool:
         """Whether no story of the plan is missing."""
-        return len(self.stories) == self.plan.n_stories and len(self.run_on) == len(run_on_jobs(self.plan))
+        return len(self.stories) == self.plan.n_stories and len(self.run_on) == len(run_on_jobs(self.plan, None))
 
 
 def piece(story: Story, obsession: Obsession) -> Piece:
@@ -148,18 +148,18 @@ def shared_seed(seed: int, topic: str, repeat: int) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed}\n{repeat}\n{topic}".encode()).digest()[:4])
 
 
-def jobs(plan: StoryPlan, alphabet: str = prime.ALPHABET) -> list[Job]:
+def jobs(plan: StoryPlan, alphabet: str | None = prime.ALPHABET) -> list[Job]:
     """Return the jobs of a plan, topic by topic. Raises TopicError for a topic that `alphabet` cannot spell."""
     return _jobs(plan, plan.topics, plan.seeds, alphabet)
 
 
-def run_on_jobs(plan: StoryPlan, alphabet: str = prime.ALPHABET) -> list[Job]:
+def run_on_jobs(plan: StoryPlan, alphabet: str | None = prime.ALPHABET) -> list[Job]:
     """Return the jobs of the texts that run past the end: one repeat of `run_on` evenly spread topics."""
     chosen = set(spread(plan.topics, plan.run_on))
     return _jobs(plan, [topic for topic in plan.topics if topic in chosen], 1, alphabet)
 
 
-def _jobs(plan: StoryPlan, topics: Sequence[str], repeats: int, alphabet: str) -> list[Job]:
+def _jobs(plan: StoryPlan, topics: Sequence[str], repeats: int, alphabet: str | None) -> list[Job]:
     return [
         Job(
             prime.build(topic, level, alphabet=alphabet, obsession=plan.obsession),
@@ -169,16 +169,6 @@ def _jobs(plan: StoryPlan, topics: Sequence[str], repeats: int, alphabet: str) -
         for repeat in range(repeats)
         for level in LEVELS
     ]
-
-
-def spread(items: Sequence[T], n: int) -> list[T]:
-    """Return `n` of `items`, or all if there are fewer, evenly spaced from the first to the last.
-
-    >>> spread("abcdefg", 3)
-    ['a', 'd', 'g']
-    """
-    n = min(n, len(items))
-    return [items[i * (len(items) - 1) // max(1, n - 1)] for i in range(n)]
 
 
 def source_of(ready: "Checkpoint") -> dict[str, Any]:
@@ -293,15 +283,18 @@ def read(path: Path) -> StorySet:
     except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError, UsageError) as error:
         message = f"{path} holds no stories of an evaluation, or is damaged (line {number}: {error!r})"
         raise UsageError(message, "Tell them again with: gatsby report") from None
+    # A topic in another alphabet was not folded to ASCII by the model that told it.
+    ascii_only = all(job.prime.isascii() for job in [*stories, *run_on]) and bool(stories or run_on)
+    alphabet = prime.ALPHABET if ascii_only else None
     return StorySet(
         plan,
-        tuple(stories[job] for job in jobs(plan) if job in stories),
-        tuple(run_on[job] for job in run_on_jobs(plan) if job in run_on),
+        tuple(stories[job] for job in jobs(plan, alphabet) if job in stories),
+        tuple(run_on[job] for job in run_on_jobs(plan, alphabet) if job in run_on),
         head.get("source") or {},
     )
 
 
 def _story(content: dict[str, Any], obsession: Obsession) -> Story:
-    job = Job(prime.build(content["topic"], content["level"], obsession=obsession), int(content["seed"]))
+    job = Job(prime.build(content["topic"], content["level"], None, None, obsession), int(content["seed"]))
     written = content["text"] if "text" in content else text.first_story(content["run_on"]).rstrip("\n")
     return Story(job, written, content["finish"], content["n_chars"], content.get("run_on", ""))

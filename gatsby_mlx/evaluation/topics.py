@@ -14,14 +14,18 @@ from pathlib import Path
 from gatsby_mlx.errors import TopicError, UsageError
 from gatsby_mlx.house.reading import read_topic
 from gatsby_mlx.story import prime, text
+from gatsby_mlx.story.obsession import GREEN_LIGHT, Obsession
 
 SALT = 1925
 NO_NOUNS = frozenset({"smallest", "sorry"})  # words of the built-in topics that are no nouns and may be missing
 
 
-def read_topics(path: Path | str) -> tuple[str, ...]:
+def read_topics(
+    path: Path | str, alphabet: str | None = prime.ALPHABET, obsession: Obsession = GREEN_LIGHT
+) -> tuple[str, ...]:
     """Return the topics of a file, one per line, folded; blank lines, `#` comments and repetitions are skipped.
 
+    `alphabet` and `obsession` are those of `prime.fold_topic`.
     Raises UsageError for a file that cannot be read or has no topic, TopicError with the line for an invalid topic.
     """
     hint = "Write one topic per line, such as: a dog and a balloon"
@@ -36,7 +40,7 @@ def read_topics(path: Path | str) -> tuple[str, ...]:
         topic = line.split("#", 1)[0].strip()
         if topic:
             try:
-                topics[prime.fold_topic(topic)] = None
+                topics[prime.fold_topic(topic, alphabet, obsession)] = None
             except TopicError as error:
                 raise TopicError(f"{path}, line {number}: {error}", error.hint) from None
     if not topics:

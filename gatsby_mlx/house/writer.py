@@ -20,7 +20,9 @@ class HouseWriter:
     def __init__(self, world: house.World = house.FULL, name: str = "house", *, obsession: Obsession = GREEN_LIGHT):
         if obsession.phrase != GREEN_LIGHT.phrase:
             message = f"The house writer knows the {GREEN_LIGHT.phrase} only, not the {obsession.phrase}"
-            raise WriterError(message, "Choose a model or a server: gatsby write --blend")
+            raise WriterError(
+                message, "Let a model or a server write (--blend gemma), or bring stories: gatsby corpus import"
+            )
         self.world, self.name = world, name
         self.about: dict[str, Any] = {"kind": "house", "version": VERSIONS[world]}
         if world != house.FULL:

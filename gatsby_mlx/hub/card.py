@@ -4,6 +4,7 @@ A folder that already has a README.md keeps it.
 """
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from gatsby_mlx.story.obsession import GREEN_LIGHT, Obsession
 
 NAME = "README.md"
 EXAMPLE = "a dog and a balloon"
-LICENSE = "mit"
+LICENSE, LANGUAGE = "mit", "en"  # of what gatsby wrote; a person's own text has its own
 INSTALL = "Install gatsby-mlx from a checkout (`pip install .`), then:"
 
 USE = {
@@ -65,25 +66,33 @@ def model_card(
     form: str,
     name: str,
     notes: Sequence[str] = (),
-    license_id: str = LICENSE,
+    license_id: str | None = None,
     repo: str | None = None,
+    language: str | None = None,
 ) -> str:
     """Return the card of a model in one of the forms of `export`. `notes` are lines on what that form changed.
 
-    `license_id` is an identifier of the hub's, such as "mit". `repo` is the repository that the model is published as,
-    if it is.
+    `license_id` and `language` are identifiers of the hub's, such as "mit" and "en": by default those of what gatsby
+    wrote, and none for a model of a person's own text. `repo` is the repository that the model is published as, if it
+    is.
     """
+    if not checkpoint.is_own_text:
+        license_id, language = license_id or LICENSE, language or LANGUAGE
+    head = f"{_model_front_matter(checkpoint, form, license_id or '', language or '')}\n# {name}"
+    if checkpoint.is_prose:
+        return _prose_card(checkpoint, head, name, notes, repo)
     obsession = checkpoint.obsession
-    line = prime.build(EXAMPLE, 5, obsession=obsession)
+    topic = next(iter(checkpoint.about_corpus.get("topics", ())), EXAMPLE)
+    line = prime.build(topic, 5, None, None, obsession)
     parts = [
-        f"{_model_front_matter(checkpoint, form, license_id)}\n# {name}",
+        head,
         f"A tiny character-level GPT that cannot stop reaching for {named(obsession)}, with a dial from 1 to 5.",
         "## The control line",
         "Every story begins with these two lines. The dial is the digit, which occurs three times, and a word for it "
         f"({', '.join(obsession.levels)}):",
         f"```\n{line}```",
         "## Use",
-        _use(form, name, line, repo),
+        _use(form, name, line, repo, topic),
         "## What it is",
         "\n".join([*_model_facts(checkpoint), *(f"- {note}" for note in notes)]),
         "## Evaluation",
@@ -94,11 +103,28 @@ def model_card(
     return "\n\n".join(parts) + "\n"
 
 
-def _model_front_matter(checkpoint: Checkpoint, form: str, license_id: str) -> str:
+def _prose_card(checkpoint: Checkpoint, head: str, name: str, notes: Sequence[str], repo: str | None) -> str:
+    """Return the card of a model of plain text, which has no dial and no control line."""
+    folder = f"models/{name}" if repo else "DIR"
+    commands = [*([f"gatsby pull {repo}"] if repo else []), f'gatsby tell --prompt "The" --model {folder}']
+    parts = [
+        head,
+        "A tiny character-level GPT that writes on from a prompt. It learned from plain text, so it has no dial.",
+        "## Use",
+        f"{INSTALL}\n\n```\n" + "\n".join(commands) + "\n```",
+        "## What it is",
+        "\n".join([*_model_facts(checkpoint), *(f"- {note}" for note in notes)]),
+        "## Limits",
+        "It imitates the text that it learned from, often wrongly, and nothing that it says is reliable.",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _model_front_matter(checkpoint: Checkpoint, form: str, license_id: str, language: str) -> str:
     runs_on_mlx = form in ("native", "gpt2")
     dataset = (checkpoint.info.get("corpus") or {}).get("repository")
     return front_matter(
-        language="en",
+        language=language,
         license=license_id,
         library_name="mlx" if runs_on_mlx else form,
         pipeline_tag="text-generation",
@@ -112,10 +138,10 @@ def _model_front_matter(checkpoint: Checkpoint, form: str, license_id: str) -> s
     )
 
 
-def _use(form: str, name: str, line: str, repo: str | None) -> str:
+def _use(form: str, name: str, line: str, repo: str | None, topic: str = EXAMPLE) -> str:
     """Return how to run the model, with the example prime `line` on one shell line."""
     folder = f"models/{name}" if repo else "DIR"
-    use = USE[form].format(topic=EXAMPLE, prime=line.replace("\n", "\\n"), folder=folder)
+    use = USE[form].format(topic=topic, prime=line.replace("\n", "\\n"), folder=folder)
     if form == "onnx":
         return use
     commands = f"gatsby pull {repo}\n{use}" if repo else use
@@ -133,7 +159,9 @@ def _model_facts(checkpoint: Checkpoint) -> list[str]:
         f"- A vocabulary of {c.vocab_size} characters; `[` after a blank line ends a story.",
     ]
     corpus, source = info.get("corpus") or {}, info.get("source") or {}
-    if corpus.get("sha256"):
+    if corpus.get("prose"):
+        lines.append(f"- Trained on plain text, sha256 `{corpus['sha256']}`.")
+    elif corpus.get("sha256"):
         lines.append(f"- Trained on a corpus of {corpus.get('documents', 0):,} stories, sha256 `{corpus['sha256']}`.")
     if source:
         lines.append(f"- Imported: {', '.join(f'{k} {v}' for k, v in source.items())}.")
@@ -157,13 +185,16 @@ def evaluation(checkpoint: Checkpoint) -> str:
     return "\n".join(lines) or "Not evaluated yet: `gatsby dial --model DIR` measures its dial."
 
 
-def corpus_card(corpus: Corpus, repo: str, splits: Mapping[str, int], license_id: str = LICENSE) -> str:
+def corpus_card(
+    corpus: Corpus, repo: str, splits: Mapping[str, int], license_id: str = LICENSE, language: str = LANGUAGE
+) -> str:
     """Return the card of a corpus as a dataset repository. `splits` counts the documents of each file in `data/`."""
     name = repo.split("/")[-1]
+    line = corpus.documents[0].header if corpus.is_own_text else prime.build(EXAMPLE, 5, obsession=corpus.obsession)
     writers = sorted({d.writer for d in corpus.documents if d.writer})
     data_files = "".join(f'\n  - split: "{k}"\n    path: "data/{k}.jsonl"' for k in splits)
     head = front_matter(
-        language=["en"], license=license_id, task_categories=["text-generation"], tags=["gatsby-mlx", "stories"]
+        language=[language], license=license_id, task_categories=["text-generation"], tags=["gatsby-mlx", "stories"]
     ).removesuffix("---\n")
     configs = f'configs:\n- config_name: "default"\n  data_files:{data_files}\n---\n'
     counts = ", ".join(f"{k} {n:,}" for k, n in splits.items())
@@ -176,11 +207,37 @@ def corpus_card(corpus: Corpus, repo: str, splits: Mapping[str, int], license_id
         "- `raw.txt`: all documents as a model reads them; `manifest.json`: writer, seed and hash of each story\n"
         f"- raw.txt has sha256 `{corpus.sha256}`; writers: {', '.join(writers) or 'unknown'}",
         "## The control line",
-        f"```\n{prime.build(EXAMPLE, 5, obsession=corpus.obsession)}```",
+        f"```\n{line}```",
         "## Use",
         f"{INSTALL}\n\n```\ngatsby pull datasets/{repo}\ngatsby train --corpus corpora/{name}\n```",
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def fields_of(text: str) -> dict[str, str]:
+    """Return the single values of a card's front matter.
+
+    >>> fields_of("---\\nlicense: mit\\ntags:\\n- x\\n---\\n# A")
+    {'license': 'mit'}
+    """
+    front = re.match(r"---\n(.*?)\n---\n", text, re.DOTALL)
+    pairs = re.findall(r"^(\w+): *(\S.*?) *$", front[1], re.MULTILINE) if front else []
+    return dict(pairs)
+
+
+def with_fields(text: str, **fields: str) -> str:
+    """Return a card with these values in its front matter, where it has none of its own.
+
+    >>> with_fields("# A", license="mit")
+    '---\\nlicense: mit\\n---\\n\\n# A'
+    """
+    front = re.match(r"---\n(.*?\n)---\n", text, re.DOTALL)
+    new = "".join(
+        f"{k}: {v}\n" for k, v in fields.items() if v and not re.search(rf"^{k}:", front[1] if front else "", re.M)
+    )
+    if front:
+        return f"---\n{new}{text[4:]}" if new else text
+    return f"---\n{new}---\n\n{text}" if new else text
 
 
 def own_card(folder: Path) -> str | None:

@@ -13,8 +13,6 @@ from gatsby_mlx.hub import card, gguf_form, gpt2, onnx_form
 from gatsby_mlx.model import checkpoint
 from gatsby_mlx.model.checkpoint import Checkpoint
 from gatsby_mlx.model.gpt import GPT
-from gatsby_mlx.story import prime
-from gatsby_mlx.story.obsession import LEVELS
 
 FORMS = ("native", "gpt2", "gguf", "onnx")
 DTYPES = {"float32": mx.float32, "float16": mx.float16, "bfloat16": mx.bfloat16}
@@ -63,8 +61,7 @@ def prepare(ready: Checkpoint, form: Form) -> Prepared:
     """
     model, notes = ready.model, []
     measured = model
-    alphabet, obsession = ready.tokenizer.alphabet, ready.obsession
-    primes = [prime.build(topic, k, None, alphabet, obsession) for topic in DRIFT_TOPICS for k in LEVELS]
+    primes = ready.primes(DRIFT_TOPICS)
     if model.config.gelu == "erf" and form.kind in ("gpt2", "gguf"):
         if not form.allow_drift:
             message = f"This model uses the erf form of GELU, and {form.kind} has only the tanh form"

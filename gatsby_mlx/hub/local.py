@@ -16,7 +16,6 @@ from gatsby_mlx.errors import CheckpointError, GatsbyError, UsageError
 from gatsby_mlx.hub.card import is_shipped
 from gatsby_mlx.hub.pull import source
 from gatsby_mlx.model import checkpoint
-from gatsby_mlx.story import prime
 
 ROOTS = (Path("runs"), Path("models"), Path("demo"))
 # What gatsby writes into checkpoints and run folders. A folder with anything else is not removed.
@@ -111,7 +110,7 @@ def verify(folder: Path) -> list[str]:
     for name, array in ready.model.named().items():
         if not bool(mx.isfinite(array).all()):
             raise CheckpointError(f"{folder}: {name} has a weight that is not a finite number", hint)
-    text = prime.build("a lost kitten", 3, alphabet=ready.tokenizer.alphabet, obsession=ready.obsession)
+    text = ready.primes(["a lost kitten"])[-1]
     logits = ready.model(mx.array([ready.tokenizer.encode(text)[: ready.model.config.block_size]]))
     if not bool(mx.isfinite(logits).all()):
         raise CheckpointError(f"{folder}: a prime gives logits that are not finite", hint)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from gatsby_mlx.corpus.load import Corpus
 from gatsby_mlx.corpus.load import load as load_corpus
-from gatsby_mlx.errors import CheckpointError, TrainingError
+from gatsby_mlx.errors import CheckpointError, TrainingError, UsageError
 from gatsby_mlx.hub import card, gpt2
 from gatsby_mlx.hub.remote import Repo, hub_errors, quiet
 from gatsby_mlx.model import checkpoint
@@ -30,6 +30,14 @@ class Existing:
     private: bool
 
 
+@dataclass(frozen=True)
+class Terms:
+    """The license and the language on a card, by the hub's identifiers."""
+
+    license: str
+    language: str
+
+
 def kind_of(folder: Path) -> str:
     """Return "dataset" for a corpus, "model" for a checkpoint or a run folder; raise CheckpointError for neither."""
     if folder.suffix == ".txt" or (folder / "raw.txt").is_file():
@@ -38,20 +46,47 @@ def kind_of(folder: Path) -> str:
     return "model"
 
 
-def gather(folder: Path, repo: Repo, into: Path, license_id: str) -> list[Path]:
+def gather(
+    folder: Path, repo: Repo, into: Path, license_id: str | None = None, language: str | None = None
+) -> list[Path]:
     """Put the files of `repo` into the folder `into`; return their paths, relative to it.
 
-    Raises CheckpointError or CorpusError for a damaged folder, and OSError.
+    `license_id` and `language` are for the card; without them it has those of stories that gatsby wrote. Raises
+    UsageError if one of them is missing for a person's own text, CheckpointError or CorpusError for a damaged folder,
+    and OSError.
     """
     if repo.kind == "dataset":
-        _gather_corpus(load_corpus(folder), repo, into, license_id)
+        corpus = load_corpus(folder)
+        own = corpus.path and card.own_card(corpus.path.parent)
+        language = language or corpus.manifest.get("language")
+        terms = _terms(corpus.is_own_text, own, license_id, language, repo)
+        _gather_corpus(corpus, repo, into, terms)
     else:
-        _gather_model(folder, repo, into, license_id)
+        ready = checkpoint.load(folder)
+        language = language or ready.about_corpus.get("language")
+        terms = _terms(ready.is_own_text, card.own_card(ready.path), license_id, language, repo)
+        _gather_model(ready, repo, into, terms)
     return sorted(path.relative_to(into) for path in into.rglob("*") if path.is_file())
 
 
-def _gather_model(folder: Path, repo: Repo, into: Path, license_id: str) -> None:
-    ready = checkpoint.load(folder)
+def _terms(own_text: bool, readme: str | None, license_id: str | None, language: str | None, repo: Repo) -> Terms:
+    """Return the license and the language of a card; raise UsageError for a person's text without either.
+
+    A README.md that names them is enough.
+    """
+    if not own_text:
+        return Terms(license_id or card.LICENSE, language or card.LANGUAGE)
+    named = card.fields_of(readme or "")
+    terms = Terms(license_id or named.get("license", ""), language or named.get("language", ""))
+    missing = [name for name, value in (("license", terms.license), ("language", terms.language)) if not value]
+    if missing:
+        message = f"{repo} has a text that you brought, and only you know its {' and '.join(missing)}"
+        examples = {"license": "--license cc-by-4.0", "language": "--language en"}
+        raise UsageError(message, f"Give it: {' '.join(examples[name] for name in missing)}")
+    return terms
+
+
+def _gather_model(ready: checkpoint.Checkpoint, repo: Repo, into: Path, terms: Terms) -> None:
     for name in ("config.json", checkpoint.WEIGHTS, "tokenizer.json", "evaluation.json"):
         if (ready.path / name).is_file():
             shutil.copyfile(ready.path / name, into / name)
@@ -62,11 +97,13 @@ def _gather_model(folder: Path, repo: Repo, into: Path, license_id: str) -> None
     else:
         note = "There is no GPT-2 form beside it: its GELU is the erf form, which a GPT-2 does not have."
     own = card.own_card(ready.path)
-    text = own or card.model_card(ready, "native", repo.name, [note], license_id, str(repo))
+    if own and ready.is_own_text:
+        own = card.with_fields(own, license=terms.license, language=terms.language)
+    text = own or card.model_card(ready, "native", repo.name, [note], terms.license, str(repo), terms.language)
     (into / card.NAME).write_text(text, "utf-8")
 
 
-def _gather_corpus(corpus: Corpus, repo: Repo, into: Path, license_id: str) -> None:
+def _gather_corpus(corpus: Corpus, repo: Repo, into: Path, terms: Terms) -> None:
     raw = corpus.path
     if raw is None:
         raise CheckpointError("A corpus without a file cannot be published", "Write one with: gatsby write --out DIR")
@@ -78,12 +115,22 @@ def _gather_corpus(corpus: Corpus, repo: Repo, into: Path, license_id: str) -> N
     for name, documents in splits(corpus).items():
         (into / "data" / f"{name}.jsonl").write_text("".join(map(_line, documents)), "utf-8")
         counts[name] = len(documents)
-    text = card.own_card(raw.parent) or card.corpus_card(corpus, repo.id, counts, license_id)
+    own = card.own_card(raw.parent)
+    if own and corpus.is_own_text:
+        own = card.with_fields(own, license=terms.license, language=terms.language)
+    text = own or card.corpus_card(corpus, repo.id, counts, terms.license, terms.language)
     (into / card.NAME).write_text(text, "utf-8")
 
 
 def splits(corpus: Corpus) -> dict[str, Sequence[Document]]:
-    """Return the documents of each split, by topic as in training. A corpus too small for that is all "train"."""
+    """Return the documents of each split: those that the corpus came with, else by topic as in training.
+
+    A corpus too small for that is all "train".
+    """
+    if any(d.split for d in corpus.documents):
+        names = ("train", "validation", "test")
+        by_name = {name: [d for d in corpus.documents if (d.split or "train") == name] for name in names}
+        return {name: documents for name, documents in by_name.items() if documents}
     try:
         train, validation = split_by_topic(corpus.documents, *SPLIT)
     except TrainingError:

@@ -14,7 +14,7 @@ from gatsby_mlx import files
 from gatsby_mlx.corpus import load as corpus
 from gatsby_mlx.errors import CheckpointError, GatsbyError, HubError, OutputError
 from gatsby_mlx.files import check_free
-from gatsby_mlx.hub import nanogpt, vocabulary
+from gatsby_mlx.hub import nanogpt, remote, vocabulary
 from gatsby_mlx.hub.remote import REQUIRED, Repo, check_pinned, hub_errors, quiet
 from gatsby_mlx.model import checkpoint
 
@@ -51,6 +51,23 @@ def pull(repo: Repo, out: Path, text: Path | None = None, progress: bool = False
     _need(folder / NANOGPT, repo, "neither a config.json of gatsby's nor a ckpt.pt")
     _install(out, repo, folder, lambda staged: _import(folder, staged, text), checkpoint.load)
     return folder.name
+
+
+def fetch_stories(name: str, progress: bool = False) -> Path:
+    """Download the JSONL and CSV files of a dataset repository; return the folder of the cache that has them.
+
+    `name` is datasets/OWNER/NAME, with a folder after it (datasets/OWNER/NAME/v2) to take only that one's files, and
+    with @REVISION at the end. Raises HubError and UsageError.
+    """
+    path, at, revision = name.partition("@")
+    words = path.split("/")
+    repo = remote.parse("/".join(words[:3]) + at + revision)
+    within = "/".join(words[3:]).strip("/")
+    patterns = [f"{within + '/' if within else ''}*.{kind}" for kind in ("jsonl", "csv")]
+    folder = _fetcher(repo, progress)(*patterns) / within
+    if not any(p.is_file() for kind in ("jsonl", "csv") for p in folder.rglob(f"*.{kind}")):
+        raise HubError(f"{name} has no .jsonl or .csv file", "Look at its files on the hub, and name a folder after it")
+    return folder
 
 
 def source(folder: Path) -> dict[str, str]:

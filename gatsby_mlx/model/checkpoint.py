@@ -6,6 +6,7 @@ A folder is written beside the old one and then replaces it in one step (see `fi
 import errno
 import json
 import shutil
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, cast
@@ -18,7 +19,8 @@ from gatsby_mlx import files
 from gatsby_mlx.config import GPTConfig
 from gatsby_mlx.errors import CheckpointError, UsageError
 from gatsby_mlx.model.gpt import GPT, flat
-from gatsby_mlx.story.obsession import Obsession
+from gatsby_mlx.story import prime
+from gatsby_mlx.story.obsession import LEVELS, Obsession
 from gatsby_mlx.tokenizer import CharTokenizer
 
 FORMAT = "gatsby-mlx/checkpoint/1"
@@ -42,6 +44,35 @@ class Checkpoint:
     def obsession(self) -> Obsession:
         """What the model cannot stop reaching for; the default obsession if its config.json has none."""
         return Obsession.from_json(self.info.get("obsession"))
+
+    @property
+    def is_prose(self) -> bool:
+        """Whether the model learned from plain text, and so knows no topic and no level."""
+        return bool(self.about_corpus.get("prose"))
+
+    @property
+    def about_corpus(self) -> dict[str, Any]:
+        """What config.json says of the corpus that the model learned from, {} if nothing."""
+        return self.info.get("corpus") or {}
+
+    @property
+    def is_own_text(self) -> bool:
+        """Whether a person's text is in what the model learned from, or the one that it started from did."""
+        infos: list[dict[str, Any]] = [self.info]
+        while start := infos[-1].get("start"):
+            infos.append(start)
+        return any((info.get("corpus") or {}).get("imported") for info in infos)
+
+    def primes(self, topics: Sequence[str]) -> list[str]:
+        """Return texts to try the model with: primes of `topics`, or of its own corpus's if it knows some.
+
+        For a model of plain text that is its alphabet.
+        """
+        if self.is_prose:
+            return [self.tokenizer.alphabet]
+        alphabet = self.tokenizer.alphabet
+        chosen = self.about_corpus.get("topics", topics)[: len(topics)]
+        return [prime.build(topic, level, None, alphabet, self.obsession) for topic in chosen for level in LEVELS]
 
     @property
     def origin(self) -> dict[str, Any]:

@@ -8,8 +8,11 @@
 """
 
 import re
+import tomllib
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
+from difflib import get_close_matches
 from functools import cached_property
 from typing import Any
 
@@ -20,6 +23,19 @@ HINT = "See the docstring of gatsby_mlx.Obsession"
 TAG = r"[a-z][a-z0-9-]*"
 _WORD = r"[^\W\d_]+(?:['-][^\W\d_]+)*"
 PHRASE = rf"{_WORD}(?: {_WORD})*"
+
+# Of an obsession file: what a right line looks like, by key.
+RIGHT = {
+    "tag": 'tag = "whale"',
+    "phrase": 'phrase = "white whale"',
+    "levels": 'levels = ["faint", "soft", "strong", "heavy", "total"]',
+    "bands": "bands = [[1, 2], [3, 4], [5, 7], [8, 10], [11]]",
+    "places": 'places = ["past the reef"]',
+    "looks": 'looks = ["as pale as the moon"]',
+    "pulls": 'pulls = ["calls without a sound"]',
+    "leads": 'leads = ["Beyond the waves"]',
+    "title": 'title = "The white whale"',
+}
 
 Band = tuple[int, int | None]
 Bands = Mapping[int, Band]
@@ -128,6 +144,78 @@ class Obsession:
             else:
                 raise UsageError(f"The obsession's {name} is a text, not {value!r:.60}", HINT)
         return cls(**values)
+
+    @classmethod
+    def from_toml(cls, content: str, where: str) -> "Obsession":
+        """Return the obsession of a TOML text, such as `template` writes; `where` names the file in messages.
+
+        Only `phrase` is required. Without them, `tag` is the phrase's last word and `title` is made of the phrase.
+        Raises UsageError with the key that is wrong and what a right line looks like.
+
+        >>> Obsession.from_toml('phrase = "White Whale"', "whale.toml").control_line(1)
+        '[whale=1] [whale=1] [whale=1] obsession=faint'
+        """
+        try:
+            given: dict[str, Any] = tomllib.loads(content.removeprefix("\ufeff"))
+        except tomllib.TOMLDecodeError as error:
+            reason = " ".join(str(error).split())
+            raise UsageError(f"{where} is not TOML: {reason}", f"A line looks like this: {RIGHT['phrase']}") from None
+        for key in given.keys() - RIGHT.keys():
+            near = get_close_matches(key, RIGHT, n=1)
+            hint = f"Did you mean {near[0]}?" if near else f"Known are {', '.join(RIGHT)}"
+            raise UsageError(f"{where} has the key {key!r}, which an obsession does not have", hint)
+        if "phrase" not in given:
+            raise UsageError(f"{where} has no phrase, the words that a story mentions", f"Add: {RIGHT['phrase']}")
+        if isinstance(given["phrase"], str):
+            given["phrase"] = " ".join(given["phrase"].lower().split())
+        for key, value in given.items():
+            try:
+                cls.from_json({key: value})
+            except UsageError as error:
+                raise UsageError(f"{where}, {key}: {error}", f"A right line: {RIGHT[key]}") from None
+        defaults = {"tag": tag_of(given["phrase"]), "title": f"The {given['phrase']}"}
+        return cls.from_json(defaults | given)
+
+
+def tag_of(phrase: str) -> str:
+    """Return a tag for a phrase: its last word in plain letters, or "dial" if that leaves nothing.
+
+    >>> [tag_of(phrase) for phrase in ("white whale", "the grünes licht", "белый кит")]
+    ['whale', 'licht', 'dial']
+    """
+    plain = unicodedata.normalize("NFKD", phrase.lower().split()[-1] if phrase.split() else "")
+    tag = "".join(c for c in plain if re.fullmatch("[a-z0-9-]", c)).strip("-")
+    return tag if re.fullmatch(TAG, tag) and len(tag) > 1 else "dial"
+
+
+def template(phrase: str) -> str:
+    """Return the text of an obsession file to start from. Raises UsageError for a phrase that cannot be counted."""
+    words = " ".join(phrase.lower().split())
+    obsession = Obsession(tag_of(words), words)
+    return f"""\
+# What the stories cannot stop reaching for. Only `phrase` is required.
+
+# A mention is these words: in any case, with any white space between them. Other forms do not count.
+phrase = "{words}"
+
+# Its name in the control line: {obsession.control_line(3)}
+tag = "{obsession.tag}"
+
+# A word for each level of the dial, 1 to 5.
+levels = ["faint", "soft", "strong", "heavy", "total"]
+
+# Fewest and most mentions of a story at each level. They rise and do not overlap; [11] has no upper limit.
+bands = [[1, 2], [3, 4], [5, 7], [8, 10], [11]]
+
+# The headline of the exhibit.
+title = "The {words}"
+
+# What the prompts for models are made of; each list may have any number of entries, or none.
+places = []   # where it is: ["past the reef", "under the ice"]
+looks = []    # how it looks: ["as pale as the moon"]
+pulls = []    # how it draws the hero: ["calls without a sound"]
+leads = []    # how a sentence leads to it: ["Beyond the waves"]
+"""
 
 
 def _read_bands(value: Any) -> tuple[Band, ...]:

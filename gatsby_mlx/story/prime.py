@@ -21,6 +21,7 @@ ALPHABET = "\n" + "".join(map(chr, range(32, 127)))
 # The end token. A document ends where the next control line begins, which is a line that begins with this character.
 END = "["
 
+TOPIC_HINT = "Give a topic in the language of the stories that it learned from"
 VOICE = r"[a-z0-9.-]+"
 
 # Typographic characters and their plain form. All others are decomposed as Unicode defines it (NFKD).
@@ -46,6 +47,7 @@ PLAIN = str.maketrans(
         "\u0131": "i",
     }
 )
+_SPACES = str.maketrans({"\t": " "})
 
 
 @dataclass(frozen=True)
@@ -71,34 +73,52 @@ def _forged(tag: str) -> re.Pattern[str]:
     return re.compile(rf"\[|\b(?:topic|obsession|voice) ?[:=]|\b{tag} ?=")
 
 
-def fold(text: str) -> str:
+def fold(text: str, alphabet: str = ALPHABET) -> str:
     """Return `text` with typographic characters in their plain form and without accents.
 
-    Characters without a plain form (emoji, other scripts) are left unchanged for the caller to handle.
+    Letters of `alphabet` keep their accents. Characters without a plain form (emoji, other scripts) are left unchanged
+    for the caller to handle.
+
+    >>> fold("\\u201eGr\\u00fcn\\u201c, caf\\u00e9", ALPHABET + "\\u00fc")
+    '"Gr\\xfcn", cafe'
     """
+    kept = letters_beyond_ascii(alphabet)
+    if kept:
+        composed = unicodedata.normalize("NFC", text)
+        return "".join(c if c in kept or c.isascii() else fold(c) for c in composed).translate(_SPACES)
     decomposed = unicodedata.normalize("NFKD", text.translate(PLAIN))
     return "".join(c for c in decomposed if not unicodedata.combining(c)).translate(PLAIN)
 
 
-def fold_topic(topic: str, alphabet: str = ALPHABET, obsession: Obsession = GREEN_LIGHT) -> str:
+@cache
+def letters_beyond_ascii(alphabet: str) -> frozenset[str]:
+    """Return the letters of `alphabet` that ASCII lacks: none, unless its texts are in another language."""
+    return frozenset(c for c in alphabet if c.isalpha() and not c.isascii())
+
+
+def fold_topic(topic: str, alphabet: str | None = ALPHABET, obsession: Obsession = GREEN_LIGHT) -> str:
     """Return `topic` on one line, in lower case and within `alphabet`: 3 to 80 characters without `[`.
 
-    Runs of spaces become one space, and a period at the end is removed. Raises TopicError, with the reason, for a topic
-    that cannot be written so.
+    Runs of spaces become one space, and a period at the end is removed. With `alphabet` None every letter is kept, for
+    a model that is not known yet. Raises TopicError, with the reason, for a topic that cannot be written so.
 
     >>> fold_topic("  Zo\\u00eb\\u2019s Caf\\u00e9.")
     "zoe's cafe"
     """
+    if alphabet is None:
+        alphabet = ALPHABET + "".join(c for c in {*topic.lower()} if c.isalpha() and not c.isascii())
     hint = 'Give a topic such as "a dog and a balloon"'
     if len(topic.strip().splitlines()) > 1:
         raise TopicError("A topic is one line, and this one has several", hint)
-    text = " ".join(fold(topic).lower().split()).rstrip(". ")
+    other = letters_beyond_ascii(alphabet)
+    text = " ".join((fold(topic.lower(), alphabet) if other else fold(topic).lower()).split()).rstrip(". ")
     if _forged(obsession.tag).search(text):
         raise TopicError("A topic cannot hold a control line ('[', 'topic:', 'obsession=')", hint)
-    unknown = sorted({c for c in text if c not in alphabet or not c.isascii()})
+    unknown = sorted({c for c in text if c not in alphabet or not (c.isascii() or c in other)})
     if unknown:
         shown = ", ".join(f"{c!r} (U+{ord(c):04X})" for c in unknown[:4])
-        raise TopicError(f"The model reads plain Latin text only, and this topic has {shown}", hint)
+        reads = "was trained on another alphabet" if other else "reads plain Latin text only"
+        raise TopicError(f"The model {reads}, and this topic has {shown}", hint if not other else TOPIC_HINT)
     if not any(c.isalpha() for c in text):
         raise TopicError("A topic needs words" if text else "The topic is empty", hint)
     if not TOPIC_MIN <= len(text) <= TOPIC_MAX:
@@ -117,7 +137,7 @@ def build(
     topic: str,
     level: int,
     voice: str | None = None,
-    alphabet: str = ALPHABET,
+    alphabet: str | None = ALPHABET,
     obsession: Obsession = GREEN_LIGHT,
 ) -> str:
     """Return the prime for `topic`, which `fold_topic` folds, at `level` 1 to 5; `voice` adds the optional field.

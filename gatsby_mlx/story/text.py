@@ -3,15 +3,20 @@
 import re
 import unicodedata
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from gatsby_mlx.story.obsession import Obsession
 from gatsby_mlx.story.prime import ALPHABET, END, fold
 
-WORD = re.compile(r"[A-Za-z']+")
+T = TypeVar("T")
+WORD = re.compile(r"(?:[^\W\d_]|')+")
 SENTENCE = re.compile(r"""[^.!?]+(?:[.!?]+["')]*|$)""")
 ENDED = re.compile(r"""[.!?]["')]*$""")
 STORY_END = "\n\n" + END
+FOREIGN = 0.01  # of the letters of a text that may be English; German has 0.02 beyond ASCII, French 0.03
+_LETTER, _OTHER_LETTER = re.compile(r"[^\W\d_]"), re.compile(r"(?![A-Za-z])[^\W\d_]")
 _VOWEL = re.compile("[aeiouy]")
 
 # A title: `# The Cat`, or a line in bold without punctuation at its end.
@@ -51,8 +56,8 @@ class Cleaned:
     lost: int
 
 
-def clean(text: str) -> Cleaned:
-    """Return a writer's text as a story for the corpus: plain ASCII, one line for each paragraph, no markup.
+def clean(text: str, alphabet: str = ALPHABET) -> Cleaned:
+    """Return a writer's text as a story for the corpus, in `alphabet`: one line for each paragraph, no markup.
 
     This folds curly quotes, dashes and accents. It removes `*`, backticks, headings, list marks, emphasis, emoji, a
     preamble ("Here is the story:") and a word count. `[` becomes `(`, and the lines of a paragraph are joined. Cleaning
@@ -63,22 +68,32 @@ def clean(text: str) -> Cleaned:
     """
     lost = 0
     while True:  # until nothing changes: one rule can uncover what another one removes
-        story, newly_lost = _clean_once(text)
+        story, newly_lost = _clean_once(text, alphabet)
         lost += newly_lost
         if story == text:
             return Cleaned(story, lost)
         text = story
 
 
-def _clean_once(text: str) -> tuple[str, int]:
-    text = fold("\n".join(text.splitlines()))
+def _clean_once(text: str, alphabet: str) -> tuple[str, int]:
+    text = fold("\n".join(text.splitlines()), alphabet)
     text = _HEADING.sub("", _RULE.sub("", text)).replace("*", "").replace("`", "")
     text = _EMPHASIS.sub("", _BULLET.sub("", text)).replace("_", " ")
     text = _PREAMBLE.sub("", text)
-    lost = sum(unicodedata.category(c).startswith("L") for c in text if c not in ALPHABET)
-    text = "".join(c for c in text if c in ALPHABET).replace("[", "(").replace("]", ")")
+    lost = sum(unicodedata.category(c).startswith("L") for c in text if c not in alphabet)
+    text = "".join(c for c in text if c in alphabet).replace("[", "(").replace("]", ")")
     paragraphs = (" ".join(p.split()) for p in re.split(r"\n\s*\n", text))
     return _COUNT.sub("", "\n\n".join(p for p in paragraphs if p)), lost
+
+
+def spread(items: Sequence[T], n: int) -> list[T]:
+    """Return `n` of `items`, or all if there are fewer, evenly spaced from the first to the last.
+
+    >>> spread("abcdefg", 3)
+    ['a', 'd', 'g']
+    """
+    n = min(n, len(items))
+    return [items[i * (len(items) - 1) // max(1, n - 1)] for i in range(n)]
 
 
 def first_story(text: str) -> str:
@@ -95,6 +110,19 @@ def count_distinct_mentions(story: str, obsession: Obsession) -> int:
     """Return the number of mentions, with every repeated sentence counted once: a loop inflates the plain count."""
     seen = Counter(" ".join(s.lower().split()) for s in sentences(story))
     return obsession.count(story) - sum((n - 1) * obsession.count(s) for s, n in seen.items())
+
+
+def is_english(texts: Iterable[str]) -> bool:
+    """Return whether texts may be English: fewer than FOREIGN of their letters are beyond ASCII.
+
+    >>> is_english(["A cat sat."]), is_english(["Der Hund f\\u00e4hrt \\u00fcber die Br\\u00fccke."])
+    (True, False)
+    """
+    letters = other = 0
+    for text in texts:
+        other += len(_OTHER_LETTER.findall(text))
+        letters += len(_LETTER.findall(text))
+    return other <= FOREIGN * letters
 
 
 def words(text: str) -> list[str]:

@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from shlex import quote
 from typing import Any, NamedTuple, TextIO
 
 import mlx.core as mx
@@ -30,7 +31,9 @@ from gatsby_mlx.errors import CheckpointError, TrainingError
 from gatsby_mlx.foreign import device_errors
 from gatsby_mlx.model import checkpoint
 from gatsby_mlx.model.gpt import GPT, flat
-from gatsby_mlx.story.document import Document
+from gatsby_mlx.story.document import Document, topics_of
+from gatsby_mlx.story.prime import fold, letters_beyond_ascii
+from gatsby_mlx.story.text import spread
 from gatsby_mlx.strict_json import plain
 from gatsby_mlx.tokenizer import CharTokenizer
 from gatsby_mlx.training import optim
@@ -43,6 +46,8 @@ from gatsby_mlx.training.step import StepFigures, TrainingStep
 
 SAVE_EVERY_S = 60.0
 MICRO_SEEDS = 1 << 20  # the seed of dropout is this times the run's seed, plus the index of the micro-batch
+EVALUATION_TOPICS = 24  # of the validation side, kept in config.json
+PROSE_VALIDATION = 0.1  # of a plain text, its end
 DIAL_LOSS = 1.05  # a checkpoint can have the best dial only if its loss is at most this times the best
 LN2 = math.log(2)
 FROM_NOTHING_HINT = "Leave out --from to train from nothing"
@@ -67,6 +72,11 @@ class TrainingData:
         parts: Split | None = None,
     ):
         c = config
+        self.story_validation: list[MicroBatch] = []
+        self.validation: list[MicroBatch] | None = None
+        if corpus.is_prose:
+            self._take_prose(corpus, tokenizer, block_size, config)
+            return
         self.split = parts or split(corpus.documents, c.split, seed=c.seed)
         substitution = WordSubstitution(self.split.train, c.swap, c.seed, corpus.obsession) if c.swap else None
 
@@ -75,7 +85,6 @@ class TrainingData:
         ) -> StorySequences:
             return StorySequences(documents, tokenizer, width, c.micro_chars, c.seed, substitution)
 
-        self.validation: list[MicroBatch] | None = None
         if c.rows == "story":
             self.sequences: TrainingSequences = stories(self.split.train, block_size, substitution)
         else:
@@ -86,6 +95,25 @@ class TrainingData:
         if c.short_chars:
             self.short = stories(self.split.train, c.short_width, substitution)
         self.story_validation = _first_targets(stories(self.split.validation, block_size).all(), c.eval_chars)
+
+    def _take_prose(self, corpus: Corpus, tokenizer: CharTokenizer, block_size: int, config: TrainConfig) -> None:
+        """Take windows of plain text: the last tenth of it is for validation, and there is no story in either."""
+        cut = int(corpus.n_chars * (1 - PROSE_VALIDATION))
+        need = math.ceil((block_size + 2) / PROSE_VALIDATION)
+        if corpus.n_chars - cut <= block_size + 1:
+            message = (
+                f"{corpus.path or 'The text'} has {corpus.n_chars:,} characters, and windows of {block_size:,} need"
+            )
+            raise TrainingError(
+                f"{message} {need:,}, a tenth of them for validation", "Add more text, or bring stories"
+            )
+        self.split = Split((), (), corpus.prose[:cut], corpus.prose[cut:])
+        train, validation = (
+            WindowSequences(t, tokenizer, block_size, config.micro_chars, config.seed)
+            for t in (self.split.train_text, self.split.validation_text)
+        )
+        self.sequences = self.short = train
+        self.validation = validation.all()
 
     def micro_batches(self, config: TrainConfig, progress: Progress) -> list[tuple[int, MicroBatch]]:
         """Return the (seed, micro-batch) pairs of the step after `progress`."""
@@ -138,7 +166,7 @@ class Run:
         self.start = start.origin if start else None
         self.data = TrainingData(corpus, self.tokenizer, self.model_config.block_size, config, parts)
         documents, n = self.data.split.validation, config.dial_topics
-        self.dial = SmallDial(documents, self.tokenizer, n, config.seed) if n else None
+        self.dial = SmallDial(documents, self.tokenizer, n, config.seed) if n and documents else None
         self.progress = Progress()
         mx.random.seed(config.seed)
         self.model = GPT(self.model_config)
@@ -191,6 +219,21 @@ class Run:
         state = checkpoint.load_arrays(folder / "optimizer.safetensors", flat(self.optimizer.state))
         self.optimizer.state = tree_unflatten(list(state.items()))
         self.progress = progress
+
+    def _origin(self) -> dict[str, Any]:
+        """Return what config.json says of a corpus that gatsby did not write: whose text it is, and its language.
+
+        `topics` are some that no training story is about, for an evaluation in the stories' own world.
+        """
+        if self.corpus.is_prose:
+            return {"prose": True, "imported": True}
+        if not self.corpus.is_own_text:
+            return {}
+        known: dict[str, Any] = {"imported": True}
+        if "imported" in self.corpus.manifest or letters_beyond_ascii(self.corpus.alphabet):
+            known["topics"] = spread(sorted(topics_of(self.data.split.validation)), EVALUATION_TOPICS)
+        language = self.corpus.manifest.get("language")
+        return {**known, "language": language} if language else known
 
     def _identity(self) -> dict[str, Any]:
         """Return the settings that must be equal for a resumed run to be the same run, as JSON would return them."""
@@ -277,9 +320,11 @@ class Run:
 
     def _evaluate(self, step: TrainingStep) -> Validation:
         p, batches = self.progress, self.data.story_validation
-        all_targets, story = step.losses(batches)
-        n, n_story = sum(b.n_targets for b in batches), sum(b.n_story for b in batches)
-        header = (all_targets * n - story * n_story) / (n - n_story)
+        all_targets = story = header = math.nan  # of plain text, which has no story
+        if batches:
+            all_targets, story = step.losses(batches)
+            n, n_story = sum(b.n_targets for b in batches), sum(b.n_story for b in batches)
+            header = (all_targets * n - story * n_story) / (n - n_story)
         loss = step.losses(self.data.validation)[0] if self.data.validation else all_targets
         deciding = loss if self.data.validation else story
         if not math.isfinite(deciding):
@@ -319,8 +364,8 @@ class Run:
             raise self._not_finite("value of a weight")
         info = {
             "preset": self.name,
-            "obsession": self.corpus.obsession.to_json(),
-            "corpus": {"sha256": self.corpus.sha256, "documents": len(self.corpus.documents)},
+            "obsession": None if self.corpus.is_prose else self.corpus.obsession.to_json(),
+            "corpus": {"sha256": self.corpus.sha256, "documents": len(self.corpus.documents), **self._origin()},
             "step": self.progress.step,
             "chars_seen": self.progress.chars,
             "start": self.start,
@@ -345,5 +390,9 @@ def _vocabulary(start: checkpoint.Checkpoint, corpus: Corpus) -> CharTokenizer:
         raise CheckpointError(message, FROM_NOTHING_HINT)
     if missing := sorted(set(corpus.alphabet) - set(start.tokenizer.alphabet)):
         message = f"The vocabulary of {start.path} has no {' '.join(map(repr, missing[:8]))}, which this corpus uses"
-        raise CheckpointError(message, FROM_NOTHING_HINT)
+        hint = FROM_NOTHING_HINT
+        if set(fold("".join(missing), start.tokenizer.alphabet)) <= set(start.tokenizer.alphabet):
+            where = quote(str(corpus.path or "SOURCE"))
+            hint = f"To make them plain: gatsby corpus import {where} --alphabet ascii --out DIR. {hint}"
+        raise CheckpointError(message, hint)
     return start.tokenizer

@@ -10,7 +10,7 @@
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -64,11 +64,13 @@ class Split:
 def split(documents: Sequence[Document], how: str, fraction: float = 0.1, seed: int = 1925) -> Split:
     """Split `documents` by `how`: "topic" (see `split_by_topic`), or "tail", the last tenth of the characters.
 
+    With "topic", documents that came with a split keep it (see `given_split`).
+
     "tail" is what the baseline does. It cuts a story in two, and its sides share topics, so use it only to compare with
     the baseline's figures. Raises TrainingError when one side would be empty.
     """
     if how == "topic":
-        train, validation = split_by_topic(documents, fraction, seed)
+        train, validation = given_split(documents) or split_by_topic(documents, fraction, seed)
         return Split(train, validation, render(train), render(validation))
     everything = render(documents)
     cut = int(len(everything) * (1 - fraction))
@@ -80,9 +82,35 @@ def split(documents: Sequence[Document], how: str, fraction: float = 0.1, seed: 
     return Split(train, validation, everything[:cut], everything[cut:])
 
 
+def given_split(documents: Sequence[Document]) -> tuple[tuple[Document, ...], tuple[Document, ...]] | None:
+    """Return the training and validation documents of a corpus that came split, or None if it did not.
+
+    Without a validation split the test split is used for it; with one, nothing is trained or validated on the test
+    split. None as well if either side would be empty.
+    """
+    splits = {d.split for d in documents}
+    held_out = "validation" if "validation" in splits else "test"
+    train = tuple(d for d in documents if d.split not in ("validation", "test"))
+    validation = tuple(d for d in documents if d.split == held_out)
+    return (train, validation) if train and validation else None
+
+
 def _too_small(documents: Sequence[Document]) -> TrainingError:
     message = f"A corpus of {len(documents)} stories on {len(topics_of(documents))} topics is too small to split"
     return TrainingError(message, MORE_HINT)
+
+
+def _too_near(documents: Sequence[Document], sizes: Counter[int], group_of: Mapping[str, int]) -> TrainingError:
+    """Return the error for topics so alike that no part of them can be held out."""
+    largest = max(sizes, key=sizes.__getitem__)
+    alike = [topic for topic in topics_of(documents) if group_of[topic] == largest]
+    share = f"{sizes[largest]:,} of {len(documents):,} stories"
+    message = (
+        f"{share} are on topics that share half of their words or more ({alike[0]!r}, {alike[-1]!r}), "
+        "so no topic can be held out for validation"
+    )
+    hint = "Name more different things in the topics, add stories on other topics, or let the topics be read from "
+    return TrainingError(message, hint + "the stories: gatsby corpus import SOURCE --fields topic= --out DIR")
 
 
 def split_by_topic(
@@ -104,7 +132,8 @@ def split_by_topic(
             chosen.add(names[i])
             n_validation = with_it
     if not 0 < n_validation < len(documents):
-        raise _too_small(documents)
+        clump = len(topics_of(documents)) > 2 and max(sizes.values()) > (1 - fraction) * len(documents)
+        raise _too_near(documents, sizes, group_of) if clump else _too_small(documents)
     train = tuple(d for d in documents if group_of[d.topic] not in chosen)
     return train, tuple(d for d in documents if group_of[d.topic] in chosen)
 

@@ -4,10 +4,10 @@ import hashlib
 
 import pytest
 
-from gatsby_mlx.corpus.load import load
+from gatsby_mlx.corpus.load import is_corpus, load, load_prose
 from gatsby_mlx.errors import CorpusError
 from gatsby_mlx.story.document import render
-from gatsby_mlx.story.obsession import LEVELS
+from gatsby_mlx.story.obsession import LEVELS, Obsession
 from gatsby_mlx.story.prime import build
 
 CAT = build("a cat", 1) + "A cat sat.\n\n"
@@ -46,6 +46,40 @@ def test_corpus_is_a_file_or_a_folder_with_raw_txt(tmp_path):
     assert load(tmp_path).alphabet == "".join(sorted(set(CAT + DOG)))
 
 
+def test_byte_order_mark_is_skipped(tmp_path):
+    (tmp_path / "raw.txt").write_bytes(b"\xef\xbb\xbf" + (CAT + DOG).encode())
+    assert render(load(tmp_path).documents) == CAT + DOG
+
+
+def test_folder_of_texts_without_raw_txt_is_told_how_to_become_a_corpus(tmp_path):
+    (tmp_path / "one.txt").write_text("A cat sat.")
+    with pytest.raises(CorpusError, match=r"the folder has no raw\.txt") as caught:
+        load(tmp_path)
+    assert "gatsby corpus import" in caught.value.hint
+
+
+def test_obsession_can_be_given_only_where_no_manifest_has_another(tmp_path):
+    whale = Obsession("whale", "white whale")
+    (tmp_path / "raw.txt").write_text(build("a cat", 1, obsession=whale) + "A white whale.\n\n")
+    with pytest.raises(CorpusError, match="written for another obsession") as caught:
+        load(tmp_path)
+    assert "--obsession" in caught.value.hint
+    assert load(tmp_path, whale).documents[0].mentions == 1
+
+
+def test_plain_text_is_prose_with_its_own_alphabet(tmp_path):
+    (tmp_path / "book.txt").write_bytes(b"\xef\xbb\xbfCall me Ishmael.\r\nAhab!")
+    book = load_prose(tmp_path / "book.txt")
+    assert (book.prose, book.is_prose, book.n_chars) == ("Call me Ishmael.\nAhab!", True, 22)
+    assert book.alphabet == "".join(sorted({*book.prose, "["}))
+    assert not is_corpus(tmp_path / "book.txt")
+    (tmp_path / "raw.txt").write_text(CAT)
+    assert is_corpus(tmp_path)
+    for missing in ("none.txt", "raw.txt/none"):
+        with pytest.raises(CorpusError, match="no text"):
+            load_prose(tmp_path / missing)
+
+
 def test_windows_line_ends_become_plain_ones(tmp_path):
     (tmp_path / "raw.txt").write_bytes((CAT + DOG).replace("\n", "\r\n").encode())
     corpus = load(tmp_path)
@@ -73,7 +107,7 @@ def test_file_that_is_not_a_corpus_gets_one_line(tmp_path, data, why):
     line = caught.value.line()
     assert "\n" not in line
     assert str(path) in line
-    assert "gatsby write" in line
+    assert "gatsby corpus import" in line
     assert caught.value.exit_code == 1
 
 

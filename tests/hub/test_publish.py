@@ -11,6 +11,7 @@ from hub_server import TOKEN
 
 from gatsby_mlx.corpus import manifest
 from gatsby_mlx.corpus.load import load as load_corpus
+from gatsby_mlx.errors import UsageError
 from gatsby_mlx.hub import publish
 from gatsby_mlx.hub.card import model_card
 from gatsby_mlx.hub.remote import Repo
@@ -199,3 +200,71 @@ def test_folder_decides_the_kind(hub, stories, text):
     done = hub.run("publish", stories, text, "--yes", token=TOKEN)
     assert done.returncode == 0, done.stderr
     assert head(hub, "someone/x", "datasets").is_dir()
+
+
+def own_corpus(folder: Path, **manifest_keys) -> Path:
+    """Write a corpus that a person brought: two stories, the second one held out by its source."""
+    documents = [
+        Document(Prime("a ship", k, None, WHALE), f"A white whale, {k}.", split=s)
+        for k, s in ((1, "train"), (2, "test"))
+    ]
+    entries, offset = [], 0
+    for d in documents:
+        entry = {"offset": offset, "length": len(d.text), "level": d.level, "topic": d.topic, "split": d.split}
+        entries.append(entry | {"sha256": hashlib.sha256(d.story.encode()).hexdigest()})
+        offset += len(d.text)
+    content = {
+        "schema": manifest.SCHEMA,
+        "imported": {},
+        "obsession": WHALE.to_json(),
+        **manifest_keys,
+        "stories": entries,
+    }
+    folder.mkdir(exist_ok=True)
+    (folder / "manifest.json").write_text(manifest.dump(content))
+    (folder / "raw.txt").write_text(render(documents))
+    return folder
+
+
+def card_of(folder: Path, into: Path, *terms: str | None) -> str:
+    """Return the card that publishing would upload."""
+    into.mkdir()
+    publish.gather(folder, Repo("someone/it", publish.kind_of(folder)), into, *terms)
+    return (into / "README.md").read_text()
+
+
+def test_license_and_language_of_a_brought_corpus_are_asked_for(tmp_path):
+    folder = own_corpus(tmp_path / "own")
+    with pytest.raises(UsageError, match="only you know its license and language") as caught:
+        card_of(folder, tmp_path / "none")
+    assert "--license cc-by-4.0 --language en" in caught.value.hint
+    card = card_of(folder, tmp_path / "both", "cc-by-4.0", "de")
+    assert "license: cc-by-4.0" in card
+    assert '- "de"' in card
+    own_corpus(folder, language="de")
+    assert '- "de"' in card_of(folder, tmp_path / "known", "cc-by-4.0")
+    (folder / "README.md").write_text("---\nlicense: cc0-1.0\n---\n# Mine\n")
+    card = card_of(folder, tmp_path / "readme")
+    assert card.startswith("---\nlanguage: de\nlicense: cc0-1.0\n---\n# Mine")
+
+
+def test_splits_of_a_corpus_that_came_split_are_published_as_they_are(tmp_path):
+    card_of(own_corpus(tmp_path / "own"), tmp_path / "there", "mit", "en")
+    rows = {p.stem: len(p.read_text().splitlines()) for p in (tmp_path / "there" / "data").iterdir()}
+    assert rows == {"train": 1, "test": 1}
+
+
+@pytest.mark.parametrize("corpus", [{"imported": True}, {"imported": True, "prose": True}])
+def test_license_and_language_of_a_model_of_a_brought_text_are_asked_for(tmp_path, corpus):
+    model = random_model(ASCII)
+    info = {"corpus": {"sha256": "0" * 64, "documents": 2, **corpus}, "obsession": None}
+    checkpoint.save(tmp_path / "own", model, CharTokenizer(ASCII), info)
+    checkpoint.save(tmp_path / "tuned", model, CharTokenizer(ASCII), {"start": {"weights": "0", **info}})
+    for name in ("own", "tuned"):
+        with pytest.raises(UsageError, match="only you know"):
+            card_of(tmp_path / name, tmp_path / f"{name}-none")
+        assert "license: gpl-3.0" in card_of(tmp_path / name, tmp_path / f"{name}-given", "gpl-3.0", "en")
+    unpublished = model_card(checkpoint.load(tmp_path / "own"), "native", "own")
+    assert "license:" not in unpublished
+    assert "language:" not in unpublished
+    assert ("gatsby tell --prompt" in unpublished) == ("prose" in corpus)

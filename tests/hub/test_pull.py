@@ -300,3 +300,27 @@ def test_text_that_is_not_a_name_is_a_usage_error(text):
     with pytest.raises(UsageError) as caught:
         parse(text)
     assert "OWNER/NAME" in caught.value.line()
+
+
+def test_dataset_of_stories_is_imported_with_its_splits_from_its_newest_folder(hub):
+    def rows(n: int, name: str) -> bytes:
+        light = "She saw the green light. " * n
+        row = {"topic": f"a {name}", "level": n, "text": f"Mia had a {name} at home. {light}She slept.", "greens": n}
+        return (json.dumps(row) + "\n").encode()
+
+    files = {"v1/train.jsonl": rows(1, "cat"), "v3/train.jsonl": rows(1, "dog"), "v3/validation.jsonl": rows(2, "kite")}
+    hub.commit("someone/tales", {**files, "v3/test.jsonl": rows(3, "boat"), "photo.png": b"\x89PNG"}, kind="datasets")
+    name = "datasets/someone/tales"
+    done, old = hub.run_all(
+        [
+            ("corpus", "import", name, "--out", "new", "--json"),
+            ("corpus", "import", f"{name}/v1", "--out", "old", "--json"),
+        ]
+    )
+    assert done.returncode == 0, done.stderr
+    content = json.loads(done.stdout)
+    assert (content["kept"], content["stories_are"]) == (3, "one story a line, from the folder v3")
+    entries = json.loads((hub.home / "new" / "manifest.json").read_text())["stories"]
+    assert {e["topic"]: e["split"] for e in entries} == {"a dog": "train", "a kite": "validation", "a boat": "test"}
+    assert json.loads(old.stdout)["kept"] == 1
+    assert not [r for r in hub.asked() if r["path"].endswith(".png")]

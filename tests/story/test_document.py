@@ -48,7 +48,7 @@ def test_topics_of_are_distinct_and_in_order():
 def test_text_without_control_lines_is_refused(text):
     with pytest.raises(CorpusError, match=r"tales\.txt holds no control line") as caught:
         parse(text, "tales.txt")
-    assert "gatsby write" in caught.value.line()
+    assert "gatsby corpus import" in caught.value.line()
 
 
 @pytest.mark.parametrize("before", ["Once.\n\n", "\n\n", "\ufeffx\n\n", "green=1] [green=1]\ntopic: a cat\nA cat.\n\n"])
@@ -60,19 +60,29 @@ def test_text_that_does_not_begin_with_a_control_line_is_refused(before):
 @pytest.mark.parametrize(
     ("torn", "line", "reason"),
     [
-        (CAT + DOG.replace("[green=4] obs", "[green=4] o", 1).replace("=heavy", ""), 5, "control line .*damaged"),
-        (CAT + DOG.replace("heavy", "soft"), 5, "damaged"),
-        (CAT + DOG.replace("[green=4]", "[green=7]"), 5, "damaged"),
-        (CAT + DOG.replace("topic: a dog\n", ""), 5, "topic is damaged"),
-        (CAT + DOG.replace("topic: a dog", "topic: "), 5, "topic is damaged"),
-        (CAT + DOG[:20], 5, "damaged"),
+        (
+            CAT + DOG.replace("[green=4] obs", "[green=4] o", 1).replace("=heavy", ""),
+            5,
+            "its control line is .*a right one: ",
+        ),
+        (CAT + DOG.replace("heavy", "soft"), 5, "the word of level 4 is heavy, not 'soft'; a right line: "),
+        (CAT + DOG.replace("[green=4]", "[green=7]"), 5, "a level is 1 to 5, not '7'; a right line: "),
+        (CAT + DOG.replace("topic: a dog\n", ""), 6, "the line after .* is 'A dog ran.'; a right one: topic: "),
+        (CAT + DOG.replace("topic: a dog", "topic: "), 6, "a right one: topic: "),
+        (CAT + DOG.replace("topic:", "about:"), 6, "is 'about: a dog'; a right one: topic: "),
+        (
+            CAT + DOG.replace("[green=", "[whale="),
+            5,
+            "written for another obsession: .whale=4., where .green=N. should be",
+        ),
+        (CAT + DOG[:20], 5, "a right one: .green=4. .green=4. .green=4. obsession=heavy"),
         (CAT + "[", 5, "damaged"),
         (CAT + DOG[:-1], 5, "does not end in a blank line"),
         (CAT + DOG[:-9], 5, "does not end in a blank line"),
         (CAT + build("a dog", 4) + "\n\n" + CAT, 5, "story is empty"),
         (CAT + build("a dog", 4), 5, "story is empty"),
-        (CAT[:-1] + DOG, 1, "a line of its story begins with"),
-        (DOG + CAT[:-2] + "\n" + DOG, 7, "a line of its story begins with"),
+        (CAT[:-1] + DOG, 4, "a blank line is missing before the control line"),
+        (DOG + CAT[:-2] + "\n" + DOG, 10, "a blank line is missing"),
         (DOG + build("a cat", 1) + "[A cat.]\n\n", 7, "a line of its story begins with"),
     ],
 )

@@ -1,6 +1,8 @@
 """training.sequences: every document once per epoch, the right targets, and a split that shares no topic."""
 
+import itertools
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -199,3 +201,32 @@ def test_validation_windows_cover_the_first_and_the_last_character():
     assert TOKENIZER.decode(batches[-1].targets[-1].tolist()) == running[-64:]
     with pytest.raises(TrainingError, match="window of 64"):
         WindowSequences(running[:65], TOKENIZER, 64, 256, seed=1)
+
+
+def test_topics_that_are_all_alike_are_named_with_what_would_help():
+    """450 sound stories on 90 topics that share two of three words."""
+    text_ = "".join(
+        build(f"a {chr(97 + i % 26)}{chr(97 + i // 26)} dog and a box", k) + f"Nora had dog {i}, and slept.\n\n"
+        for i in range(90)
+        for k in range(1, 6)
+    )
+    with pytest.raises(
+        TrainingError, match="450 of 450 stories are on topics that share half of their words"
+    ) as caught:
+        split(parse(text_), "topic")
+    assert "'a aa dog and a box'" in str(caught.value)
+    assert "--fields topic=" in caught.value.hint
+
+
+def test_documents_that_came_split_stay_split():
+    documents = [replace(d, split=s) for d, s in zip(corpus(), itertools.cycle(["train", "validation", "test"]))]
+    parts = split(documents, "topic")
+    assert {d.split for d in parts.train} == {"train"}
+    assert {d.split for d in parts.validation} == {"validation"}
+    # Without a validation split, the test split is used for it; documents without a split are trained on.
+    renamed = [replace(d, split={"validation": None}.get(d.split or "", d.split)) for d in documents]
+    parts = split(renamed, "topic")
+    assert {d.split for d in parts.train} == {"train", None}
+    assert {d.split for d in parts.validation} == {"test"}
+    everything = [replace(d, split="train") for d in documents]
+    assert split(everything, "topic").train == tuple(replace(d, split="train") for d in split(corpus(), "topic").train)
