@@ -2,7 +2,8 @@
 
 A visitor submits parameters (`Engine.submit`) and gets a `StoryRequest`. The request waits in a queue of limited
 length. It takes one slot of the batch for each level, all at the same time, and frees them when its stories end or the
-visitor cancels. The thread never waits for a reader: events that nobody has taken stay in the request, and their size
+visitor cancels. One address can have a share of the queue, and one page a few requests, so that no visitor takes the
+whole line. The thread never waits for a reader: events that nobody has taken stay in the request, and their size
 is limited because a story cannot be longer than the context.
 """
 
@@ -18,12 +19,13 @@ from dataclasses import dataclass, field
 import mlx.core as mx
 import numpy as np
 
-from gatsby_mlx import device
+from gatsby_mlx import device, files
 from gatsby_mlx.errors import GatsbyError, UsageError
 from gatsby_mlx.exhibit import probe
-from gatsby_mlx.exhibit.request import BusyError, End, StoppedError, StoryParams, StoryRequest
+from gatsby_mlx.exhibit.lamp import Lamp
+from gatsby_mlx.exhibit.request import BusyError, End, ShareError, StoppedError, StoryParams, StoryRequest, Visitor
 from gatsby_mlx.foreign import device_error
-from gatsby_mlx.model.checkpoint import Checkpoint
+from gatsby_mlx.model.checkpoint import WEIGHTS, Checkpoint
 from gatsby_mlx.model.decode import Telling, TellingBatch, uniforms
 from gatsby_mlx.story import prime
 from gatsby_mlx.story.obsession import LEVELS
@@ -31,6 +33,8 @@ from gatsby_mlx.story.sampling import Sampling
 
 N_SLOTS = 16
 MAX_QUEUED = 32  # requests
+ADDRESS_SHARE = 0.75  # of the queue, for one address: a school behind one router is many visitors
+PAGE_REQUESTS = 4  # for one page, in the queue and in the batch: a turned dial can have two for a moment
 MAX_PULLS = 8  # pull readings that may wait
 STORY_SECONDS = 15.0  # how long a story takes, until the first one has been timed
 
@@ -53,6 +57,8 @@ class Engine:
             raise UsageError(f"Five at once need a batch of {len(LEVELS)} or more, not {n_slots}", "Try --batch 16")
         self.model, self.tokenizer = checkpoint.model, checkpoint.tokenizer
         self.obsession = checkpoint.obsession
+        weights = checkpoint.path / WEIGHTS
+        self.lamp = Lamp(self.obsession, files.sha256(weights) if weights.is_file() else None)
         self.block_size = checkpoint.model.config.block_size
         self.n_slots, self.max_queued = n_slots, max_queued
         self.batch: TellingBatch  # made in the thread that runs it
@@ -99,18 +105,19 @@ class Engine:
             raise UsageError(message, "Start a new story" if params.story else "Choose a shorter topic")
         return ids
 
-    def submit(self, params: StoryParams, wake: Callable[[], None]) -> StoryRequest:
+    def submit(self, params: StoryParams, wake: Callable[[], None], visitor: Visitor | None = None) -> StoryRequest:
         """Queue a request for stories. The engine's thread calls `wake` whenever there are new events.
 
-        Raises GatsbyError for parameters the model cannot use, BusyError when the queue is full, and StoppedError when
-        the engine has closed or failed.
+        Raises GatsbyError for parameters the model cannot use, ShareError when this visitor has its share already,
+        BusyError when the queue is full, and StoppedError when the engine has closed or failed.
         """
         for level in params.levels:
             self.prompt_ids(params, level)
         Sampling(params.temp)
-        request = StoryRequest(params, wake)
+        request = StoryRequest(params, wake, visitor)
         with self._work:
             self._check_open()
+            self._check_share(request.visitor)
             if len(self._queue) >= self.max_queued:
                 raise BusyError(self._retry_after_s())
             self._queue.append(request)
@@ -135,6 +142,18 @@ class Engine:
             raise StoppedError(f"The model has stopped: {why}")
         if self._closing:
             raise StoppedError("The exhibit is closing")
+
+    def _check_share(self, visitor: Visitor) -> None:
+        """Raise ShareError if this visitor has as many requests as one may have. What has no address has no share."""
+        waiting = [request for request in self._queue if not request.cancelled]
+        telling = {story.request for story in list(self.live.values()) if not story.request.cancelled}
+        of_page = sum(request.visitor.token == visitor.token for request in [*waiting, *telling])
+        of_address = sum(request.visitor.address == visitor.address for request in waiting)
+        if visitor.token and of_page >= PAGE_REQUESTS:
+            raise ShareError(self._retry_after_s())
+        full = len(self._queue) >= self.max_queued
+        if visitor.address and not full and of_address >= math.ceil(ADDRESS_SHARE * self.max_queued):
+            raise ShareError(self._retry_after_s())
 
     def _retry_after_s(self) -> int:
         """Estimate how long the first in the queue waits: the time of a story, times its share of the slots."""
@@ -265,8 +284,10 @@ class Engine:
         written = {slot: self.live[slot].telling.written for slot in slots}
         for slot, p in probe.phrase_probability(self.batch.slots, self.tokenizer, written, self.obsession).items():
             story = self.live[slot]
+            chance = self.lamp.chance(story.level, written[slot])
             with story.request.update() as events:
                 events.light.setdefault(story.level, []).append((len(written[slot]), p))
+                events.chance.setdefault(story.level, []).append((len(written[slot]), chance))
 
     def _continue_pull(self) -> None:
         """Do one chunk of the pull reading that has waited longest."""

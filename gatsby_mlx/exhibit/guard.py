@@ -29,7 +29,7 @@ HEADERS = {
     "referrer-policy": "no-referrer",
     "cross-origin-resource-policy": "same-origin",
     "cross-origin-opener-policy": "same-origin",
-    "permissions-policy": "camera=(), geolocation=(), microphone=()",
+    "permissions-policy": "camera=(), geolocation=(), microphone=(), fullscreen=(self), screen-wake-lock=(self)",
     "cache-control": "no-store",
 }
 
@@ -56,9 +56,12 @@ def error_response(error: RequestError) -> Response:
     return json_response(content, error.status, {k.replace("_", "-"): v for k, v in error.headers.items()})
 
 
-def allowed_names(host: str) -> frozenset[str]:
-    """Return the names, besides addresses, that the Host header may have for a page bound to `host`."""
-    names = {*LOOPBACK, host.lower()}
+def allowed_names(host: str, also: Collection[str] = ()) -> frozenset[str]:
+    """Return the names, besides addresses, that the Host header may have for a page bound to `host`.
+
+    `also` are the names that a router or a tailnet gives this machine.
+    """
+    names = {*LOOPBACK, host.lower(), *(name.lower().rstrip(".") for name in also)}
     if not is_loopback(host):
         machine = socket.gethostname().lower()
         short = machine.split(".")[0]
@@ -94,6 +97,18 @@ def host_name(header: str) -> str:
     return name.lower() if valid else ""
 
 
+def with_headers(send: Send) -> Send:
+    """Return `send` with HEADERS added to the response."""
+
+    async def send_with_headers(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            others = [(k, v) for k, v in message["headers"] if k.decode() not in HEADERS]
+            message["headers"] = others + [(k.encode(), v.encode()) for k, v in HEADERS.items()]
+        await send(message)
+
+    return send_with_headers
+
+
 class Guard:
     """ASGI middleware that refuses foreign requests and adds HEADERS to every response.
 
@@ -109,18 +124,13 @@ class Guard:
             await self.app(scope, receive, send)
             return
 
-        async def send_with_headers(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                others = [(k, v) for k, v in message["headers"] if k.decode() not in HEADERS]
-                message["headers"] = others + [(k.encode(), v.encode()) for k, v in HEADERS.items()]
-            await send(message)
-
+        send = with_headers(send)
         try:
             self.check(scope)
         except RequestError as error:
-            await error_response(error)(scope, receive, send_with_headers)
+            await error_response(error)(scope, receive, send)
         else:
-            await self.app(scope, receive, send_with_headers)
+            await self.app(scope, receive, send)
 
     def check(self, scope: Scope) -> None:
         """Raise RequestError for a request that is not meant for this page or was sent by another page."""

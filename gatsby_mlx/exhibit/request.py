@@ -1,4 +1,4 @@
-"""What visitors and the engine exchange: a request, its events, and the two errors that turn a visitor away."""
+"""What visitors and the engine exchange: a request, its events, and the errors that turn a visitor away."""
 
 import contextlib
 import threading
@@ -36,12 +36,14 @@ class Events:
     """What has happened since the last `take`.
 
     `position` is the position in the queue: 1 is next, 0 is in the batch, None is no change. The dictionaries are keyed
-    by level. `light` holds the readings that came with the text: (number of characters before it, probability).
+    by level. Two readings come with the text, as lists of (number of characters before it, probability): `light`, that
+    the phrase comes next, and `chance`, that it comes before the next sentence ends.
     """
 
     position: int | None = None
     text: dict[int, str] = field(default_factory=dict)
     light: dict[int, list[tuple[int, float]]] = field(default_factory=dict)
+    chance: dict[int, list[tuple[int, float]]] = field(default_factory=dict)
     ends: dict[int, End] = field(default_factory=dict)
     closed: bool = False
 
@@ -54,6 +56,22 @@ class BusyError(Exception):
         self.retry_after_s = retry_after_s
 
 
+class ShareError(Exception):
+    """A visitor has its share of the exhibit already. `retry_after_s` is an estimate of when it will have room."""
+
+    def __init__(self, retry_after_s: int):
+        super().__init__("one visitor cannot take the whole line")
+        self.retry_after_s = retry_after_s
+
+
+@dataclass(frozen=True)
+class Visitor:
+    """Who asks, as far as the exhibit knows: the address, and the token of one open page ("" if there is none)."""
+
+    address: str = ""
+    token: str = ""
+
+
 class StoppedError(Exception):
     """The engine is closed or has failed; the message says which."""
 
@@ -61,8 +79,8 @@ class StoppedError(Exception):
 class StoryRequest:
     """A visitor's stories, in the queue or in the batch. `take` and `cancel` may be called from any thread."""
 
-    def __init__(self, params: StoryParams, wake: Callable[[], None]):
-        self.params, self.wake = params, wake
+    def __init__(self, params: StoryParams, wake: Callable[[], None], visitor: Visitor | None = None):
+        self.params, self.wake, self.visitor = params, wake, visitor or Visitor()
         self.cancelled = False
         self.position: int | None = None
         self._lock = threading.Lock()

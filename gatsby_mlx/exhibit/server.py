@@ -3,6 +3,8 @@
 import asyncio
 import contextlib
 import errno
+import ipaddress
+import re
 import signal
 import socket
 import threading
@@ -12,23 +14,84 @@ from typing import Any
 
 import h11
 import uvicorn
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from starlette.types import Receive, Scope, Send
+from uvicorn.protocols.http.h11_impl import STATUS_PHRASES, H11Protocol
 
 from gatsby_mlx.device.interrupts import handled, leave_terminal
 from gatsby_mlx.errors import ExhibitError
+from gatsby_mlx.exhibit.guard import HEADERS, RequestError, error_response, with_headers
 
 REQUEST_SECONDS = 10.0  # from opening the connection, or the last response, to the end of a request's headers
 SEND_SECONDS = 15.0  # for a visitor to continue reading once the buffers are full
 CONNECTIONS = 128  # macOS limits a process to 256 open files
+RETRY_SECONDS = 5  # for a visitor above that number
 HEADER_BYTES = 16_384
+ELSEWHERE = "192.0.2.1"  # an address of no machine (RFC 5737)
 HINT = "Leave --host out to serve this machine only"
 
 
+def head_error(head: bytes) -> RequestError | None:
+    """Return why the start of a request, up to its blank line or as far as it has arrived, is refused; None if not.
+
+    h11 limits only headers that arrive in pieces, and it accepts line ends without a carriage return and headers that
+    continue on the next line. Proxies disagree with it about both, which is how requests are smuggled past them
+    (RFC 9112, sections 2.2, 5.2 and 11.2).
+    """
+    head = head[: end + 4] if (end := head.find(b"\r\n\r\n")) >= 0 else head
+    if len(head) > HEADER_BYTES:
+        return RequestError(431, f"The headers may have up to {HEADER_BYTES} bytes")
+    if re.search(rb"(?<!\r)\n", head):
+        return RequestError(400, "A line of the headers ends without a carriage return")
+    if re.search(rb"\r\n[ \t]", head):
+        return RequestError(400, "A header continues on the next line")
+    return None
+
+
+class _Connection(h11.Connection):
+    """Refuses the start of a request for the reasons of `head_error`, which it then keeps in `refusal`."""
+
+    refusal: RequestError | None = None
+
+    def next_event(self) -> Any:
+        if self.their_state is h11.IDLE:
+            self.refusal = head_error(self.trailing_data[0])
+            if self.refusal:
+                raise h11.RemoteProtocolError(str(self.refusal))
+        return super().next_event()
+
+
 class Protocol(H11Protocol):
-    """Closes a connection whose request does not arrive or whose response is not read; Uvicorn would wait forever."""
+    """Closes a connection whose request does not arrive or whose response is not read; Uvicorn would wait forever.
+
+    What it refuses itself, it refuses in the form of the API.
+    """
 
     _request_timer: asyncio.TimerHandle | None = None
     _read_timer: asyncio.TimerHandle | None = None
+
+    def __init__(self, *args: Any, **more: Any):
+        super().__init__(*args, **more)
+        self.conn = _Connection(h11.SERVER, HEADER_BYTES)
+        self._application, self.app = self.app, self._respond
+
+    async def _respond(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if len(self.connections) < CONNECTIONS:
+            await self._application(scope, receive, send)
+            return
+        message = f"The exhibit has {CONNECTIONS} connections open, and no room for more"
+        error = RequestError(503, message, "Wait a moment", retry_after=str(RETRY_SECONDS), connection="close")
+        await error_response(error)(scope, receive, with_headers(send))
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse a request that cannot be read, and close the connection."""
+        error = getattr(self.conn, "refusal", None) or RequestError(400, "This is not an HTTP request")
+        response = error_response(error)
+        headers = [*response.raw_headers, *((k.encode(), v.encode()) for k, v in HEADERS.items())]
+        reason = STATUS_PHRASES[error.status]
+        start = h11.Response(status_code=error.status, headers=[*headers, (b"connection", b"close")], reason=reason)
+        for event in (start, h11.Data(data=bytes(response.body)), h11.EndOfMessage()):
+            self.transport.write(self.conn.send(event) or b"")
+        self.transport.close()
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
@@ -107,6 +170,28 @@ def url(listening: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
+def network_urls(listening: socket.socket) -> list[str]:
+    """Return the URLs by which other machines reach a listening socket; none if only this machine can.
+
+    A socket on all interfaces has the address that leads out of this machine first. No packet is sent to find it.
+    """
+    name, port = listening.getsockname()[:2]
+    if ipaddress.ip_address(name).is_loopback:
+        return []
+    found = [str(name)]
+    if ipaddress.ip_address(name).is_unspecified:
+        found = []
+        with contextlib.suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            probe.connect((ELSEWHERE, 9))
+            found.append(probe.getsockname()[0])
+        with contextlib.suppress(OSError):
+            families = (socket.AF_INET, socket.AF_INET6) if ":" in name else (socket.AF_INET,)
+            known = socket.getaddrinfo(socket.gethostname(), None, type=socket.SOCK_STREAM)
+            found += [str(address[0]) for family, *_, address in known if family in families]
+    usable = [host for host in dict.fromkeys(found) if not ipaddress.ip_address(host).is_loopback and "%" not in host]
+    return [f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}" for host in usable]
+
+
 class Server(uvicorn.Server):
     """A server for `application` that trusts no proxy headers, does not name its software, and logs only errors.
 
@@ -124,8 +209,6 @@ class Server(uvicorn.Server):
             access_log=False,
             log_config=None,
             log_level="error",
-            limit_concurrency=CONNECTIONS,
-            h11_max_incomplete_event_size=HEADER_BYTES,
             timeout_keep_alive=int(REQUEST_SECONDS),
             timeout_graceful_shutdown=2,
         )

@@ -3,16 +3,16 @@
 The index is built by the first question, in a thread of its own, and then kept. So it delays no story.
 """
 
+import re
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from gatsby_mlx.corpus.load import Corpus, load, locate
+from gatsby_mlx.corpus.load import Corpus
 from gatsby_mlx.errors import CorpusError
 from gatsby_mlx.evaluation.passages import Passages
 from gatsby_mlx.exhibit.request import BusyError
@@ -85,18 +85,30 @@ class _Index:
     nearest: Nearest
 
 
-class Sources:
-    """A corpus that visitors can ask about.
+def _to_word(story: str, start: int, n: int) -> int:
+    """Return how many of the `n` characters from `start` come before the first word that begins there; 0 for none."""
+    begins = re.compile(r"(?<![\w'])\w").search(story, start, start + n)
+    return begins.start() - start if begins else 0
 
-    `model_sha256` is the hash of the corpus that the model was trained on, None if it is not known.
+
+class Sources:
+    """What a model learned from, for visitors who ask.
+
+    `learn` returns the corpus and is called once, by the first question, in a thread of its own: it may take a while,
+    as where the house writes it again. None if the corpus is not on this machine. `model_sha256` is the hash of the
+    corpus that the model was trained on, None if it is not known.
     """
 
-    def __init__(self, folder: Path | None, model_sha256: str | None = None):
-        self.folder, self.model_sha256 = folder, model_sha256
-        self.exists = folder is not None and locate(folder).is_file()
+    def __init__(self, learn: Callable[[], Corpus] | None, model_sha256: str | None = None):
+        self.learn, self.model_sha256 = learn, model_sha256
         self._index: _Index | None = None
         self._thread = ThreadPoolExecutor(1, "sources")
         self._waiting = threading.Semaphore(MAX_WAITING)
+
+    @property
+    def exists(self) -> bool:
+        """Whether there is a corpus to ask about."""
+        return self.learn is not None
 
     def find(self, story: str) -> "Future[dict[str, Any]]":
         """Return a future of what the API's /source answers for `story`.
@@ -105,7 +117,8 @@ class Sources:
         cannot be read.
         """
         if not self.exists:
-            raise CorpusError("There is no corpus to compare with", "Name one with: gatsby serve --corpus DIR")
+            message = "The stories that this model learned from are not on this machine"
+            raise CorpusError(message, "Name them, or others to compare with: gatsby serve --corpus DIR")
         if not self._waiting.acquire(blocking=False):
             raise BusyError(RETRY_SECONDS)
         future = self._thread.submit(self._find, story)
@@ -118,8 +131,8 @@ class Sources:
 
     def _load(self) -> _Index:
         if self._index is None:
-            assert self.folder is not None
-            corpus = load(self.folder)
+            assert self.learn is not None
+            corpus = self.learn()
             stories = [document.story for document in corpus.documents]
             self._index = _Index(corpus, Passages(stories), Nearest(stories))
         return self._index
@@ -133,6 +146,8 @@ class Sources:
             return {"topic": document.topic, "level": document.level, "writer": document.writer}
 
         n, start, number, source_start = index.passages.longest(story)
+        skip = _to_word(story, start, n)
+        n, start, source_start = n - skip, start + skip, source_start + skip
         passage = {"text": story[start : start + n], "begins": start, **origin(number), "stands_at": source_start}
         nearest = [
             {**origin(i), "likeness": round(similarity, 3), "story": documents[i].story}

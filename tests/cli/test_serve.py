@@ -9,6 +9,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 import pytest
@@ -78,14 +79,33 @@ def test_checkpoint_replaced_while_serving_is_reported_and_the_old_one_stays_in_
         assert tell(address)["stories"] == before
 
 
-def test_another_host_is_served_with_a_warning(model, tmp_path):
-    with serving(tmp_path, "--model", model, "--host", "0.0.0.0", "--kiosk", "--idle", 5) as (running, address):
+def test_exhibition_on_another_host_with_two_models_and_all_that_an_operator_asks_for(model, tmp_path):
+    save_model(tmp_path / "other", seed=9)
+    (tmp_path / "words.txt").write_text("baddie\n")
+    options = ["--kiosk", "--idle", 5, "--night", "--qr", "--refuse", "words.txt", "--counts", "counts.json"]
+    options += ["--access-log", "log.txt", "--allow-host", "stand.example", "--host", "0.0.0.0"]
+    with serving(tmp_path, "--model", model, "--model", "other", *options) as (running, address):
         state = get(address)
         assert (state["kiosk"], state["idle_s"]) == (True, 5)
+        assert [one["name"] for one in state["models"]][1] == "other"
+        assert tell(address, model="other")["stories"] != tell(address)["stories"]
+        with pytest.raises(HTTPError, match="422"):
+            tell(address, topic="two baddies")
+        request = Request(address, headers={"Host": "stand.example"})
+        with urlopen(request, timeout=60) as answer:
+            assert b'content="dark"' in answer.read()
         running.send_signal(signal.SIGTERM)
         _, err = running.communicate(timeout=60)
     assert running.returncode == -signal.SIGTERM
-    assert "warning: anyone who can reach 0.0.0.0" in one_line("gatsby: " + err)
+    lines = err.splitlines()
+    assert lines[0].startswith("warning: anyone who can reach 0.0.0.0")
+    others = [line for line in lines[1:] if line.startswith("from another machine: http://")]
+    assert state["code"] is bool(others)  # a machine without a network has no address to show
+    assert others == lines[1:] or "no code is shown" in lines[1]
+    (day,) = json.loads((tmp_path / "counts.json").read_text()).values()
+    assert day == {"stories": 2}
+    log = (tmp_path / "log.txt").read_text()
+    assert " POST /api/tell 200 " in log and "cat" not in log and "127.0.0.1" not in log
 
 
 def test_port_in_use_is_refused_before_a_model_is_looked_for(workdir):
@@ -106,6 +126,13 @@ def test_port_that_is_not_allowed_is_refused(workdir, monkeypatch):
 @pytest.mark.parametrize("host", ["203.0.113.7", "no.such.host.invalid", "a b", "", "x" * 300])
 def test_host_of_another_machine_is_refused(workdir, host):
     assert "is not an address of this machine. Leave --host out" in refused(1, "--host", host, "--port", 0)
+
+
+def test_code_to_scan_needs_a_host_and_files_are_read_first(workdir):
+    assert "Add: --host 0.0.0.0" in refused(2, "--qr", "--port", 0)
+    assert "cannot be read" in refused(2, "--refuse", "nowhere", "--port", 0)
+    Path("counts.json").write_text("{")
+    assert "holds no counts" in refused(1, "--counts", "counts.json", "--port", 0)
 
 
 def test_no_model_and_no_corpus_are_refused(workdir, model):

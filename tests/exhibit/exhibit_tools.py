@@ -4,6 +4,7 @@ import contextlib
 import json
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from http.client import HTTPConnection
@@ -16,8 +17,10 @@ from babbler import TOKENIZER  # first: it loads a fast BLAS before MLX
 import mlx.core as mx
 
 from gatsby_mlx.config import GPTConfig
-from gatsby_mlx.exhibit.app import Exhibit, PageSettings, application
+from gatsby_mlx.corpus.load import load
+from gatsby_mlx.exhibit.app import Exhibit, PageSettings, Teller, application
 from gatsby_mlx.exhibit.engine import Engine
+from gatsby_mlx.exhibit.records import Counts
 from gatsby_mlx.exhibit.request import End, StoryRequest
 from gatsby_mlx.exhibit.server import Background
 from gatsby_mlx.exhibit.sources import Sources
@@ -27,6 +30,7 @@ from gatsby_mlx.story.obsession import GREEN_LIGHT, Obsession
 from gatsby_mlx.story.prime import ALPHABET, build
 
 STORY = 'A cat sat on the pier. "Look," said the cat. It saw the green light. The green\nlight saw it too! So it goes.'
+LONG = STORY.replace("So it goes.", "It went on. " * 24 + "So it goes.")
 
 
 def memorized(script: str, sharp: float = 1.0, block_size: int = 512) -> GPT:
@@ -117,15 +121,37 @@ def serving(
     n_slots: int = 16,
     max_queued: int = 32,
     port: int = 0,
+    others: tuple[Checkpoint, ...] = (),
+    counts: Counts | None = None,
     **settings: Any,
 ) -> Iterator[Served]:
     """Run an exhibit in this process, on `port` or any free one; `settings` are those of PageSettings."""
-    sources = Sources(corpus)
-    with Engine(checkpoint, n_slots, max_queued) as engine:
-        exhibit = Exhibit(engine, checkpoint, sources, PageSettings(**settings))
-        with Background(application(exhibit), engine.close, port) as url:
-            yield Served(url, engine, exhibit)
-    sources.close()
+    sources = Sources((lambda: load(corpus)) if corpus else None)
+    with contextlib.ExitStack() as stack:
+        stack.callback(sources.close)
+        tellers = []
+        for other in (checkpoint, *others):
+            tellers.append(Teller(stack.enter_context(Engine(other, n_slots, max_queued)), other, sources))
+        exhibit = Exhibit(tellers, PageSettings(**settings), counts)
+
+        def close() -> None:
+            for teller in tellers:
+                teller.engine.close()
+
+        url = stack.enter_context(Background(application(exhibit), close, port))
+        yield Served(url, tellers[0].engine, exhibit)
+
+
+def slowed(running: Served, seconds: float = 0.01) -> Served:
+    """Let each step of an exhibit take `seconds` more."""
+    step = running.engine._step
+
+    def slower() -> None:
+        time.sleep(seconds)
+        step()
+
+    running.engine._step = slower
+    return running
 
 
 class Listener:
@@ -135,6 +161,7 @@ class Listener:
         self.fresh = threading.Event()
         self.text: dict[int, str] = {}
         self.light: dict[int, list[tuple[int, float]]] = {}
+        self.chance: dict[int, list[tuple[int, float]]] = {}
         self.ends: dict[int, End] = {}
         self.positions: list[int] = []
         self.closed = False
@@ -145,6 +172,8 @@ class Listener:
             self.text[level] = self.text.get(level, "") + new
         for level, readings in events.light.items():
             self.light.setdefault(level, []).extend(readings)
+        for level, readings in events.chance.items():
+            self.chance.setdefault(level, []).extend(readings)
         self.ends |= events.ends
         self.positions += [] if events.position is None else [events.position]
         self.closed |= events.closed

@@ -7,9 +7,10 @@ from html import unescape
 from importlib import resources
 
 import pytest
-from exhibit_tools import STORY, Served, events
+from exhibit_tools import STORY, Served, events, serving, storyteller
 
-from gatsby_mlx.story.obsession import GREEN_LIGHT, LEVELS
+from gatsby_mlx.exhibit.records import Counts
+from gatsby_mlx.story.obsession import GREEN_LIGHT, LEVELS, Obsession
 
 TOPIC = {"topic": "a cat", "temp": 0, "seed": 5}
 
@@ -25,6 +26,9 @@ def test_story_streams_as_events(served: Served):
     readings = [pair for name, content in heard if name == "text" for pair in content["3"].get("light", [])]
     assert all(0 <= p <= 1 for _, p in readings)
     assert dict(readings)[STORY.index("green light")] > 0.9
+    chances = [pair for name, content in heard if name == "text" for pair in content["3"].get("chance", [])]
+    assert [n for n, _ in chances] == [n for n, _ in readings]
+    assert all(0 < p < 1 for _, p in chances)
 
 
 def test_story_comes_as_one_document_and_continues_a_beginning(served: Served):
@@ -65,7 +69,9 @@ def test_state_describes_what_is_served(served: Served):
     assert list(state["levels"].values()) == list(GREEN_LIGHT.levels)
     assert state["obsession"] == {"phrase": GREEN_LIGHT.phrase, "title": GREEN_LIGHT.title}
     assert state["model"]["context"] == 512
-    assert state["batch"] == 16
+    assert state["batch"] == 5
+    assert [model["name"] for model in state["models"]] == ["memorized"]
+    assert state["models"][0]["levels"] == state["levels"] and not state["code"]
     assert state["topics"]
 
 
@@ -87,7 +93,7 @@ def test_examples_of_the_documentation_work(served: Served):
         status, _, _ = served.request("POST" if body else "GET", path[1], json.loads(body[1]) if body else None)
         assert status == 200, example
     fields = set(re.findall(r"<tr><td><code>(\w+)</code>", page))
-    assert {"topic", "green", "seed", "temp", "story", "stream"} <= fields
+    assert {"topic", "green", "seed", "temp", "story", "stream", "model", "unattended"} <= fields
     assert {"start", "place", "text", "end", "closed"} <= fields
 
 
@@ -101,6 +107,7 @@ def test_page_files_have_their_media_types(served: Served):
         "/story.js": "text/javascript; charset=utf-8",
         "/stream.js": "text/javascript; charset=utf-8",
         "/kiosk.js": "text/javascript; charset=utf-8",
+        "/visit": "text/html; charset=utf-8",
         "/icon.svg": "image/svg+xml",
     }
     for path, media_type in media_types.items():
@@ -121,3 +128,34 @@ def test_connection_stays_open_for_the_next_request(served: Served):
         connection.request("GET", "/api/state")
         assert connection.getresponse().read()
     connection.close()
+
+
+def test_request_names_one_of_several_models():
+    whale = Obsession("whale", "white whale")
+    other = storyteller(story="It saw the white whale.", sharp=3, obsession=whale)
+    counts = Counts()
+    with serving(storyteller(sharp=3), n_slots=5, others=(other,), counts=counts) as served:
+        names = [model["name"] for model in served.json("GET", "/api/state")[1]["models"]]
+        assert names == ["memorized", "memorized 2"]
+        body = {**TOPIC, "stream": False, "model": names[1]}
+        story = served.json("POST", "/api/tell", body)[1]["stories"][0]
+        assert (story["story"], story["mentions"]) == ("It saw the white whale.", 1)
+        pull = served.json("POST", "/api/pull", {"topic": "a cat", "story": "A whale.", "model": names[1]})
+        assert len(pull[1]["pull"]) == 8
+        status, content = served.json("POST", "/api/tell", {**TOPIC, "model": "another"})
+        assert (status, content["error"]["cure"]) == (422, "The models are memorized, memorized 2")
+        served.request("GET", "/")
+        served.request("GET", "/visit")
+        served.json("POST", "/api/tell", {**TOPIC, "stream": False, "green": [1, 2]})
+        served.json("POST", "/api/tell", {**TOPIC, "stream": False, "unattended": True})
+        served.json("POST", "/api/tell", {**TOPIC, "stream": False, "story": "A cat"})  # continued, not new
+    assert list(counts._days.values()) == [{"stories": 3, "visits": 2}]
+
+
+def test_code_is_served_only_where_there_is_one(served: Served):
+    assert served.request("GET", "/code.svg")[0] == 404
+    with serving(storyteller(), n_slots=5, code_url="http://192.168.1.7:8000/visit") as other:
+        status, headers, data = other.request("GET", "/code.svg")
+        assert (status, headers["content-type"]) == (200, "image/svg+xml")
+        assert b"<svg" in data and b"http://www.w3.org/2000/svg" in data
+        assert other.json("GET", "/api/state")[1]["code"]

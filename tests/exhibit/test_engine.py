@@ -11,10 +11,11 @@ from exhibit_tools import STORY, Listener, storyteller
 
 from gatsby_mlx.errors import GatsbyError, UsageError
 from gatsby_mlx.exhibit.engine import Engine
+from gatsby_mlx.exhibit.lamp import Lamp
 from gatsby_mlx.exhibit.request import BusyError, StoppedError, StoryParams, StoryRequest
 from gatsby_mlx.model.checkpoint import Checkpoint
 from gatsby_mlx.model.decode import decode
-from gatsby_mlx.story.obsession import LEVELS
+from gatsby_mlx.story.obsession import GREEN_LIGHT, LEVELS
 from gatsby_mlx.story.prime import build
 from gatsby_mlx.story.sampling import TEMP, Job, Sampling, Story
 
@@ -41,6 +42,7 @@ def babble():
 @pytest.fixture
 def engine(babble):
     with Engine(babble) as running:
+        assert eventually(lambda: running.ready)  # two threads may not compute with one model
         yield running
 
 
@@ -115,6 +117,9 @@ def test_light_is_read_wherever_a_word_may_begin():
         heard.until_end(request)
     at = dict(heard.light[3])
     assert set(at) == {0} | {i + 1 for i, c in enumerate(STORY + "\n\n") if c in " \n"} | {STORY.index('"L') + 1}
+    chances = dict(heard.chance[3])
+    assert set(chances) == set(at) and all(0 < p < 1 for p in chances.values())
+    assert chances[STORY.index("It saw")] == Lamp(GREEN_LIGHT).chance(3, STORY[: STORY.index("It saw")])
     for words, p in (("green light", 0.9), ("light. The", 0.9), ("The green", 0.0), ("sat", 0.0)):
         assert at[STORY.index(words)] == pytest.approx(p, abs=0.1), words
 

@@ -287,7 +287,7 @@ def test_symbolic_link_among_the_page_files_is_not_followed(tmp_path, monkeypatc
     os.symlink(secret, tmp_path / "page" / "link.css")
     (tmp_path / "page" / "notes.txt").write_text("not a media type of the page")
     monkeypatch.setattr(app.resources, "files", lambda _: Path(tmp_path))
-    assert sorted(app.page_files()) == ["/", "/api", "/tokens.css"]
+    assert sorted(app.page_files()) == ["/", "/api", "/tokens.css", "/visit"]
 
 
 def test_file_added_later_is_not_served(served: Served):
@@ -341,7 +341,7 @@ def test_visitor_who_disconnects_before_the_first_event_frees_its_slot(babbling:
         async def send(message: dict) -> None:
             await asyncio.sleep(SECONDS)
 
-        response = EventResponse(babbling.exhibit._events(stream), stream)
+        response = EventResponse(babbling.exhibit._events(stream, babbling.exhibit.first), stream)
         await response({"type": "http"}, receive, send)  # type: ignore[arg-type]
         return stream.request
 
@@ -402,6 +402,98 @@ def test_idle_connection_with_half_a_request_is_closed(monkeypatch):
                 connection.sendall(b" ")
                 time.sleep(0.2)
         connection.close()
+
+
+WHOLE = b"GET /api/state HTTP/1.1\r\nHost: localhost\r\n%b\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("head", "code"),
+    [
+        (WHOLE % (b"X: " + b"x" * 20_000), 431),
+        (WHOLE % b"\r\n".join(b"X%d: %s" % (i, b"x" * 90) for i in range(200)), 431),
+        (WHOLE % b"X: a\r\n b", 400),
+        (WHOLE % b"X: a\r\n\tb", 400),
+        (WHOLE % b"X: a\nY: b", 400),
+        (b"GET /api/state HTTP/1.1\nHost: localhost\n\n", 400),
+        (b"nonsense\r\n\r\n", 400),
+        (WHOLE % b"X: a", 200),
+    ],
+    ids=["long", "many", "folded", "folded by a tab", "bare line feed", "bare line feeds", "nonsense", "sound"],
+)
+def test_whole_header_that_is_too_long_or_ambiguous_is_refused_in_the_form_of_the_api(served: Served, head, code):
+    response = served.raw(head)
+    assert status(response) == code
+    start, _, body = response.partition(b"\r\n\r\n")
+    assert b"content-security-policy" in start and b"x-content-type-options: nosniff" in start
+    assert code == 200 or json.loads(body)["error"]["message"]
+
+
+def test_second_request_on_a_connection_is_held_to_the_same_rules(served: Served):
+    one = WHOLE % b"X: a"
+    assert served.raw(one + (WHOLE % b"X: a\r\n b")).count(b"HTTP/1.1 400") == 1
+    assert served.raw(one + one).count(b"HTTP/1.1 200") == 2
+
+
+def test_connection_above_the_limit_gets_the_form_of_the_api(monkeypatch):
+    monkeypatch.setattr(server, "CONNECTIONS", 3)
+    with serving(storyteller(), n_slots=5) as served:
+        held = [socket.create_connection(("127.0.0.1", served.port), SECONDS) for _ in range(3)]
+        assert eventually(lambda: b" 503 " in served.raw(WHOLE % b"X: a").split(b"\r\n")[0])
+        response = served.raw(WHOLE % b"X: a")
+        start, _, body = response.partition(b"\r\n\r\n")
+        assert b"content-security-policy" in start and b"retry-after: 5" in start
+        assert "no room" in json.loads(body)["error"]["message"]
+        for connection in held:
+            connection.close()
+        assert eventually(lambda: status(served.raw(WHOLE % b"X: a")) == 200)
+
+
+def test_one_page_cannot_take_the_whole_line():
+    with serving(babbler(block_size=2048), n_slots=5, max_queued=8) as served:
+        token = b"X-Visitor: 1234"
+        held = [open_visitor(served, token) for _ in range(4)]
+        code, headers, data = served.request("POST", "/api/tell", TELL, X_Visitor="1234")
+        assert code == 429 and 1 <= int(headers["retry-after"]) <= 60
+        assert "one visitor" in json.loads(data)["error"]["message"]
+        other = open_visitor(served, b"X-Visitor: 5678")
+        for connection in [*held, other]:
+            connection.close()
+        assert eventually(lambda: served.engine.n_live == served.engine.n_queued == 0)
+        held = [open_visitor(served, b"X: y", [1, 2, 3, 4, 5]) for _ in range(7)]  # one told, six of eight waiting
+        assert served.request("POST", "/api/tell", TELL)[0] == 429  # the rest is for other addresses
+        for connection in held:
+            connection.close()
+
+
+def open_visitor(served: Served, header: bytes, green: list[int] | None = None) -> socket.socket:
+    """Request a story with one more header and return the socket once the response has started."""
+    connection = socket.create_connection(("127.0.0.1", served.port), SECONDS)
+    connection.sendall(post(json.dumps({**TELL, "green": green or 3}).encode(), header))
+    assert read(connection, 15) == b"HTTP/1.1 200 OK"
+    return connection
+
+
+def test_name_of_a_router_is_allowed_where_the_operator_says_so():
+    with serving(storyteller(), n_slots=5, allowed=("stand.tailnet.example.",)) as served:
+        assert served.request("GET", "/api/state", Host="stand.tailnet.example:8000")[0] == 200
+        assert served.request("GET", "/api/state", Host="evil.example")[0] == 421
+
+
+def test_access_log_has_no_topics_and_no_addresses(tmp_path):
+    with (tmp_path / "log").open("w") as log, serving(storyteller(), n_slots=5, access_log=log) as served:
+        served.request("GET", "/api/state?topic=secret")
+        served.request("GET", "/secret")
+        served.request("POST", "/api/tell", {"topic": "a secret", "stream": False, "temp": 0})
+        served.request("GET", "/", Host="evil.example")
+    lines = [line.split(" ") for line in (tmp_path / "log").read_text().splitlines()]
+    assert [line[1:4] for line in lines] == [
+        ["GET", "/api/state", "200"],
+        ["GET", "(other)", "404"],
+        ["POST", "/api/tell", "200"],
+        ["GET", "/", "421"],
+    ]
+    assert all(len(line) == 5 for line in lines)
 
 
 def test_headers_without_end_are_refused(served: Served):

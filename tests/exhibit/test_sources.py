@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from gatsby_mlx.corpus.load import load
 from gatsby_mlx.errors import CorpusError
 from gatsby_mlx.exhibit.request import BusyError
 from gatsby_mlx.exhibit.sources import MAX_WAITING, Nearest, Sources
@@ -28,16 +29,16 @@ def test_nearest_stories_share_rare_words():
 def test_sources_answer_with_topic_level_and_writer(tmp_path):
     documents = [Document(Prime(f"topic {i}", 1 + i), s) for i, s in enumerate(STORIES)]
     (tmp_path / "raw.txt").write_text(render(documents))
-    sources = Sources(tmp_path, "0" * 64)
+    sources = Sources(lambda: load(tmp_path), "0" * 64)
     answer = sources.find("Once a cat sat on the pier and looked away.").result(60)
     sources.close()
     assert answer["passage"] == {
-        "text": " cat sat on the pier and looked a",
-        "begins": 6,
+        "text": "cat sat on the pier and looked a",  # from the start of a word
+        "begins": 7,
         "topic": "topic 0",
         "level": 1,
         "writer": None,
-        "stands_at": 1,
+        "stands_at": 2,
     }
     assert answer["nearest"][0]["topic"] == "topic 0"
     assert answer["nearest"][0]["story"] == STORIES[0]
@@ -48,11 +49,11 @@ def test_sources_answer_with_topic_level_and_writer(tmp_path):
 def test_sources_without_a_corpus_or_with_a_full_queue_refuse(tmp_path):
     with pytest.raises(CorpusError, match="--corpus"):
         try:
-            Sources(tmp_path / "none").find("a")
+            Sources(None).find("a")
         except CorpusError as error:
             raise CorpusError(error.line()) from None
     (tmp_path / "raw.txt").write_text("no control line")
-    sources = Sources(tmp_path)
+    sources = Sources(lambda: load(tmp_path))
     future = sources.find("a")
     with pytest.raises(CorpusError, match="no control line"):
         future.result(60)

@@ -7,8 +7,12 @@ export const obsession = { name: "light", levels: ["faint", "soft", "strong", "h
 
 export function setObsession({ phrase, levels }) {
   const words = phrase.split(" ");
-  if (words.join(" ") !== obsession.words.join(" ")) obsession.name = phrase;
-  Object.assign(obsession, { words, levels });
+  const name = words.join(" ") === "green light" ? "light" : phrase;
+  Object.assign(obsession, { words, levels, name });
+}
+
+export function phrase() {
+  return obsession.words.join(" ");
 }
 
 // Returns the pattern of a mention: any case, any white space between the words.
@@ -32,8 +36,14 @@ export function levelWord(level) {
   return obsession.levels[level - 1];
 }
 
+// Returns the nodes of a text whose mentions are marked.
+export function withMarks(text) {
+  const parts = text.split(new RegExp(`(${mention("u").source})`, "iu"));
+  return parts.map((part, i) => (i % 2 ? element("mark", { textContent: part }) : part));
+}
+
 const SENTENCE = /[^.!?]*[.!?]+["')]*(?=\s)\s*|[^\n]*\n\n/y;
-const N_NAMED = 4; // words named in the summary
+const PULLED = 0.7; // nats from which a word is worth a sentence: twice as likely
 
 export function element(tag, properties = {}, ...children) {
   const made = Object.assign(document.createElement(tag), properties);
@@ -41,12 +51,13 @@ export function element(tag, properties = {}, ...children) {
   return made;
 }
 
-// A lamp rises fast and falls slowly, so it does not flicker. With reduced motion it changes once a second.
+// A lamp swells and ebbs, so it does not flicker. With reduced motion it changes once a second. `number` shows the same
+// value as a percentage.
 export class Lamp {
   static still = matchMedia("(prefers-reduced-motion: reduce)");
 
-  constructor(...elements) {
-    this.elements = elements;
+  constructor(target, number = null) {
+    Object.assign(this, { target, number });
     this.wanted = this.shown = this.then = 0;
   }
 
@@ -63,20 +74,21 @@ export class Lamp {
       this.shown = this.wanted;
       this.then = now;
     } else {
-      const share = 1 - Math.exp(-passed / (this.wanted > this.shown ? 110 : 700));
+      const share = 1 - Math.exp(-passed / (this.wanted > this.shown ? 260 : 600));
       this.shown += (this.wanted - this.shown) * share;
       this.then = now;
       if (Math.abs(this.wanted - this.shown) > 0.004) this.frame = requestAnimationFrame((t) => this.step(t));
       else [this.shown, this.then] = [this.wanted, 0];
     }
-    for (const target of this.elements) target.style.setProperty("--p", this.shown.toFixed(3));
+    this.target.style.setProperty("--p", this.shown.toFixed(3));
+    if (this.number) this.number.textContent = `${Math.round(100 * this.shown)}%`;
   }
 }
 
 export class Story {
-  // `say` announces a complete sentence; `lit` receives each reading of the light.
-  constructor(parent, level, topic, { say = () => {}, lit = () => {}, sources = true } = {}) {
-    Object.assign(this, { level, topic, say, lit, text: "", marked: 0, spoken: 0, mentions: 0 });
+  // `say` announces a complete sentence; `lit` receives each chance of the light. `model` is the one that tells.
+  constructor(parent, level, topic, { say = () => {}, lit = () => {}, sources = true, model } = {}) {
+    Object.assign(this, { level, topic, say, lit, model, text: "", marked: 0, spoken: 0, mentions: 0, turns: [], why: "" });
     const lamp = element("span", { className: "lamp" });
     lamp.setAttribute("aria-hidden", "true");
     this.heading = element("h2");
@@ -91,6 +103,24 @@ export class Story {
     parent.append(this.card);
   }
 
+  // What `restore` needs to show this story again.
+  kept() {
+    return { level: this.turns[0]?.from ?? this.level, text: this.text, turns: this.turns, why: this.why };
+  }
+
+  static restore(parent, { level, text, turns, why }, topic, options) {
+    const story = new Story(parent, level, topic, options);
+    let shown = 0;
+    for (const turn of turns) {
+      story.append(text.slice(shown, turn.at));
+      shown = turn.at;
+      story.turn(turn.to);
+    }
+    story.append(text.slice(shown));
+    story.end(why);
+    return story;
+  }
+
   name(level) {
     this.level = level;
     this.heading.textContent = `Level ${level}, ${levelWord(level)}`;
@@ -102,6 +132,7 @@ export class Story {
 
   // The dial was turned: the rest is told at another level. A mention that has begun stays in one piece.
   turn(level) {
+    this.turns.push({ at: this.text.length, from: this.level, to: level });
     const open = this.text.slice(this.marked);
     const begun = beginOfMention(open);
     this.tail = this.tail.splitText(begun);
@@ -140,8 +171,7 @@ export class Story {
     if (rest) this.spoken = this.text.length;
   }
 
-  readings(list) {
-    const [, p] = list[list.length - 1];
+  chance(p) {
     this.lamp.set(p);
     this.lit(p);
   }
@@ -152,6 +182,7 @@ export class Story {
     this.body.classList.remove("live");
     this.lamp.set(0);
     this.lit(0);
+    this.why = why;
     if (why) this.card.append(element("p", { className: "cut", textContent: why }));
     if (this.text.trim()) this.offer();
   }
@@ -195,37 +226,25 @@ export class Story {
     this.body.replaceChildren(...nodes);
   }
 
+  // Paints each word by how much likelier level 5 makes it than level 1. The marks of the mentions stay.
   async showPull() {
-    const { pull } = (this.pulled ??= await ask("/api/pull", { topic: this.topic, story: this.text }));
-    const spans = [];
-    for (let i = 0; i < pull.length; ) {
-      const kind = bin(pull[i]);
-      let end = i + 1;
-      while (end < pull.length && bin(pull[end]) === kind) end += 1;
-      spans.push(element("span", { className: kind, textContent: this.text.slice(i, end) }));
-      i = end;
-    }
-    this.replaceBody(...spans);
-    this.body.classList.add("heat");
-    const swatches = ["down4", "down3", "down2", "down1", "up1", "up2", "up3", "up4"];
-    const legend = element("p", { className: "legend" }, element("span", { textContent: "likelier at 1" }));
-    legend.append(...swatches.map((c) => element("i", { className: c })), element("span", { textContent: "likelier at 5" }));
+    const { pull } = (this.pulled ??= await ask("/api/pull", { topic: this.topic, story: this.text, model: this.model }));
     const words = byWord(this.text, pull);
-    const named = (list) => list.map(({ word, sum }) => `\u201c${word}\u201d ${times(Math.abs(sum))}`).join(", ");
-    const up = words.filter((w) => w.sum > 0.7).sort((a, b) => b.sum - a.sum).slice(0, N_NAMED);
-    const down = words.filter((w) => w.sum < -0.7).sort((a, b) => a.sum - b.sum).slice(0, N_NAMED);
-    const total = pull.reduce((a, b) => a + b, 0);
-    const side = total > 0 ? `5, ${levelWord(5)}` : `1, ${levelWord(1)}`;
-    return [
-      legend,
-      element("p", { textContent: `Overall, it is ${times(Math.abs(total))} likelier at level ${side}.` }),
-      element("p", { textContent: up.length ? `Pulled most: ${named(up)}.` : `None of its words is pulled toward the ${obsession.name}.` }),
-      ...(down.length ? [element("p", { textContent: `Pushed away most: ${named(down)}.` })] : []),
-    ];
+    const painted = [];
+    let end = 0;
+    for (const { word, at, sum, marked } of words) {
+      if (at > end) painted.push(this.text.slice(end, at));
+      const name = bin(sum);
+      painted.push(name || marked ? element(marked ? "mark" : "span", { className: name, textContent: word }) : word);
+      end = at + word.length;
+    }
+    this.replaceBody(...painted, this.text.slice(end));
+    this.body.classList.add("heat");
+    return [legend(), element("p", { className: "gist", textContent: gist(words) })];
   }
 
   async showSource() {
-    const { passage, nearest, corpus } = (this.sourced ??= await ask("/api/source", { story: this.text }));
+    const { passage, nearest, corpus } = (this.sourced ??= await ask("/api/source", { story: this.text, model: this.model }));
     const from = (d) => `\u201c${d.topic}\u201d, level ${d.level}${d.writer ? `, by the ${d.writer} writer` : ""}`;
     const shown = [];
     if (passage) {
@@ -233,7 +252,7 @@ export class Story {
       const [before, after] = [this.text.slice(0, begins), this.text.slice(begins + text.length)];
       this.replaceBody(before, element("span", { className: "copied", textContent: text }), after);
       shown.push(
-        element("h3", { textContent: `The longest passage it knows by heart: ${text.length} characters` }),
+        element("h3", { textContent: `The longest passage it has by heart: ${text.length} characters` }),
         element("blockquote", { textContent: text.trim() }),
         element("p", { textContent: `It is from ${from(passage)}.` }),
       );
@@ -250,27 +269,47 @@ export class Story {
   }
 }
 
+const STEPS = [0.3, PULLED, 1.6, 3]; // nats: 1.3, 2, 5 and 20 times as likely
+
 // Returns the class of a color for a pull in nats, "" for next to none.
 function bin(x) {
-  const size = Math.abs(x);
-  const step = size < 0.1 ? 0 : size < 0.4 ? 1 : size < 1 ? 2 : size < 2 ? 3 : 4;
+  const step = STEPS.filter((least) => Math.abs(x) >= least).length;
   return step ? `${x > 0 ? "up" : "down"}${step}` : "";
+}
+
+function legend() {
+  const swatches = [4, 3, 2, 1].map((n) => `down${n}`).concat([1, 2, 3, 4].map((n) => `up${n}`));
+  const [low, high] = [`20 times likelier at ${levelWord(1)}`, `20 times likelier at ${levelWord(5)}`];
+  const scale = swatches.map((name) => element("i", { className: name }));
+  scale.splice(4, 0, element("span", { textContent: "the same" }));
+  return element("p", { className: "legend" }, element("span", { textContent: low }), ...scale, element("span", { textContent: high }));
+}
+
+// Returns the one sentence: what tells most about the level of the dial. The mention itself goes without saying, and
+// "an" says nothing to a visitor.
+function gist(words) {
+  const most = (list) => list.reduce((best, word) => (word.sum > (best?.sum ?? PULLED) ? word : best), null);
+  const found = most(words.filter(({ word, marked }) => !marked && word.length > 2)) ?? most(words);
+  if (found) return `\u201c${found.word.replace(/\s+/gu, " ")}\u201d made it ${times(found.sum)} likelier that this is a level-5 story.`;
+  const least = words.reduce((best, word) => (word.sum < (best?.sum ?? -PULLED) ? word : best), null);
+  if (least) return `\u201c${least.word}\u201d made it ${times(-least.sum)} likelier that this is a level-1 story.`;
+  return "No word of it tells which level it is from.";
 }
 
 // Sums over words; a mention counts as one word.
 function byWord(text, pull) {
-  return [...text.matchAll(new RegExp(`${mention("u").source}|[A-Za-z']+`, "giu"))].map((m) => ({
+  const marks = mention("u").source;
+  return [...text.matchAll(new RegExp(`(${marks})|[A-Za-z']+`, "giu"))].map((m) => ({
     word: m[0],
+    at: m.index,
+    marked: Boolean(m[1]),
     sum: pull.slice(m.index, m.index + m[0].length).reduce((a, b) => a + b, 0),
   }));
 }
 
-function superscript(n) {
-  return [...String(n)].map((digit) => "\u2070\u00b9\u00b2\u00b3\u2074\u2075\u2076\u2077\u2078\u2079"[digit]).join("");
-}
-
 function times(nats) {
   const x = Math.exp(nats);
-  if (x >= 1e6) return `10${superscript(Math.round(nats / Math.LN10))} times`;
-  return `${x >= 10 ? Math.round(x).toLocaleString("en") : x.toFixed(1)} times`;
+  if (x >= 1e6) return "over a million times";
+  if (x >= 10) return `${Number(x.toPrecision(2)).toLocaleString("en")} times`;
+  return `${x.toFixed(1)} times`;
 }

@@ -1,16 +1,20 @@
 // Talks to the server: JSON in, JSON or server-sent events out. Nothing here touches the page.
 
+// One line of visitors is shared by address and by tab; this names the tab, for as long as it is open.
+const visitor = [...crypto.getRandomValues(new Uint32Array(2))].map((n) => n.toString(16)).join("");
+
 export class ServerError extends Error {
-  constructor(status, message, hint) {
+  // `wait` is the number of seconds after which to ask again, 0 if that would not help.
+  constructor(status, message, hint, wait = 0) {
     super(message);
-    Object.assign(this, { status, hint });
+    Object.assign(this, { status, hint, wait });
   }
 }
 
 async function send(path, body, signal) {
   const response = await fetch(path, {
     method: "POST",
-    headers: { "content-type": "application/json" },
+    headers: { "content-type": "application/json", "x-visitor": visitor },
     body: JSON.stringify(body),
     signal,
   });
@@ -21,7 +25,8 @@ async function send(path, body, signal) {
   } catch {
     // not from this server: a proxy's page, or an empty body
   }
-  throw new ServerError(response.status, error.message || `The server answered ${response.status}`, error.cure || "");
+  const wait = Number(response.headers.get("retry-after")) || 0;
+  throw new ServerError(response.status, error.message || `The server answered ${response.status}`, error.cure || "", wait);
 }
 
 export async function ask(path, body, signal) {
