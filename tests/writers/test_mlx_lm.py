@@ -11,7 +11,7 @@ from gatsby_mlx.corpus import gates
 from gatsby_mlx.errors import WriterError
 from gatsby_mlx.story.obsession import GREEN_LIGHT, Obsession
 from gatsby_mlx.story.prime import Prime
-from gatsby_mlx.writers import guide, mlx_lm, prompts
+from gatsby_mlx.writers import guide, mlx_lm, prompts, requirements
 from gatsby_mlx.writers.base import StoryJob
 from gatsby_mlx.writers.mlx_lm import MLXWriter, PrefixCache
 from gatsby_mlx.writers.specs import ModelSpec
@@ -229,13 +229,13 @@ def test_a_broken_model_is_a_one_line_error_and_its_code_does_not_run(tmp_path, 
 
 
 def test_the_batch_fits_into_the_free_memory(folders, monkeypatch):
-    monkeypatch.setattr(mlx_lm, "free_bytes", lambda wired: 10**12)
+    monkeypatch.setattr(mlx_lm, "free_bytes", lambda: 10**12)
     with MLXWriter(spec(folders["granite"], batch=None)) as writer:
         assert writer.batch == mlx_lm.MAX_BATCH
-    monkeypatch.setattr(mlx_lm, "free_bytes", lambda wired: 4_000_000)
+    monkeypatch.setattr(mlx_lm, "free_bytes", lambda: 4_000_000)
     with MLXWriter(spec(folders["granite"], batch=None)) as writer:
         assert 1 <= writer.batch < mlx_lm.MAX_BATCH
-    monkeypatch.setattr(mlx_lm, "free_bytes", lambda wired: 1000)
+    monkeypatch.setattr(mlx_lm, "free_bytes", lambda: 1000)
     with pytest.raises(WriterError, match="no memory is left"), MLXWriter(spec(folders["granite"], batch=None)):
         pass
 
@@ -269,6 +269,6 @@ def test_the_wired_limit_is_raised_only_when_asked_and_put_back_at_the_end(folde
     assert metal[-1] == 123
 
 
-def test_an_unwired_model_takes_a_modest_share_of_the_memory(monkeypatch):
-    monkeypatch.setattr(mlx_lm, "working_set_bytes", lambda: WORKING_SET)
-    assert mlx_lm.free_bytes() < 0.62 * WORKING_SET < 0.8 * WORKING_SET < mlx_lm.free_bytes(wired=True)
+def test_an_unwired_model_takes_a_modest_share_of_the_memory():
+    assert requirements.story_share(True) < 0.62 < 0.8 < requirements.story_share(True, wired=True)
+    assert requirements.story_share(False) == requirements.story_share(True, wired=True)
