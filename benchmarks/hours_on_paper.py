@@ -17,7 +17,7 @@ MACHINES, BATCHES, STORIES = ("M1 Max", "M4 Max"), (1, 16, 32), 2000
 
 def hours(name: str, chip: str, batch: int) -> float:
     spec, speed = FOUR[name], 1e9 * max(PUBLISHED_GB_PER_S[chip])
-    return STORIES * story_s(name, spec.size_bytes, spec.kv_bytes, speed, batch) / 3600
+    return STORIES * story_s(spec.active, spec.size_bytes, spec.kv_bytes, speed, batch) / 3600
 
 
 def main() -> None:

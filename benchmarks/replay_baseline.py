@@ -21,7 +21,6 @@ from gatsby_mlx.corpus.ledger import Attempt, Ledger, Slot
 from gatsby_mlx.corpus.load import load
 from gatsby_mlx.corpus.plan import shuffled
 from gatsby_mlx.evaluation.stories import BASELINE_CHARS
-from gatsby_mlx.story import text
 from gatsby_mlx.story.document import Document
 from gatsby_mlx.story.obsession import GREEN_LIGHT
 from gatsby_mlx.story.prime import LEVELS, Prime, fold_topic
@@ -84,12 +83,11 @@ def judged(documents: list[Document]) -> tuple[list[Attempt], Ledger]:
     jobs = [StoryJob(f"{d.writer}/{d.topic}", d.name or "", d.level, i) for i, d in enumerate(documents)]
     ledger.extend(Slot(job, d.writer or "") for d, job in zip(documents, jobs, strict=True))
     for d, job in zip(documents, jobs, strict=True):
-        cleaned = text.clean(d.story)
-        document = replace(d, prime=replace(d.prime, topic=fold_topic(d.topic)), story=cleaned.story)
-        failed = tuple(gates.failures(document, cleaned.lost, heroes=heroes))
+        prime = replace(d.prime, topic=fold_topic(d.topic))
+        document, failed = gates.judge(prime, d.story, writer=d.writer, name=d.name, heroes=heroes)
         about = {"topic": job.topic, "level": d.level, "attempt": 0, "name": job.name, "seed": job.seed}
-        texts = {"draft": d.story, "story": cleaned.story, "mentions": GREEN_LIGHT.count(cleaned.story)}
-        attempts.append(Attempt(writer=d.writer or "", **about, **texts, finish="", failed=failed))
+        texts = {"draft": d.story, "story": document.story, "mentions": document.mentions}
+        attempts.append(Attempt(writer=d.writer or "", **about, **texts, finish="", failed=tuple(failed)))
     ledger.restore(attempts)
     return attempts, ledger
 

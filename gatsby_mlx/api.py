@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from gatsby_mlx import config, files, shipped
 from gatsby_mlx.corpus import import_, manifest, sources
-from gatsby_mlx.corpus.blend import Blend, parse
+from gatsby_mlx.corpus.blend import Blend, parse, with_guide
 from gatsby_mlx.corpus.import_ import Imported, Settings
 from gatsby_mlx.corpus.levels import corpus_dials
 from gatsby_mlx.corpus.load import Corpus, is_corpus, load_prose, locate
@@ -57,10 +57,12 @@ if TYPE_CHECKING:  # these import MLX or the house's lexicon, which not every ca
     from gatsby_mlx.house import World
     from gatsby_mlx.model.checkpoint import Checkpoint
     from gatsby_mlx.training.loop import Run
+    from gatsby_mlx.writers.mlx_lm import Examples
 
 RUNS, MODELS, DEMO_RUN = Path("runs"), Path("models"), Path("demo/run")
 WRITE_ON = 500  # characters after a prompt, where no number is given
 STORIES = 1000  # of a corpus, where no number is given
+EXAMPLES = 3  # of each level, that a base model is shown
 DIAL_TOPICS, REPORT_TOPICS = 24, 120
 SEED_END = 2**32  # every random generator in use takes a seed from 0 to this, less 1
 MAKE_ONE = "Make one with: gatsby demo, or name one with --model DIR"
@@ -380,7 +382,8 @@ def make_writer(spec: Spec, obsession: Obsession = GREEN_LIGHT, wired: bool = Fa
     if isinstance(spec, ModelSpec):
         from gatsby_mlx.writers.mlx_lm import MLXWriter
 
-        return MLXWriter(spec, obsession=obsession, wired=wired)
+        examples, shown = examples_of(spec, obsession)
+        return MLXWriter(spec, obsession=obsession, wired=wired, examples=examples, shown=shown)
     if isinstance(spec, ServerSpec):
         from gatsby_mlx.writers.server import ServerWriter
 
@@ -388,6 +391,37 @@ def make_writer(spec: Spec, obsession: Obsession = GREEN_LIGHT, wired: bool = Fa
     from gatsby_mlx.house.writer import HouseWriter
 
     return HouseWriter(world_of([spec]), spec.name, obsession=obsession)
+
+
+def examples_of(spec: ModelSpec, obsession: Obsession) -> "tuple[Examples | None, str]":
+    """Return the stories that a base model is shown, by level, and what identifies them; (None, "") if there are none.
+
+    They come from the corpus that `spec.examples` names, or from the house, which knows its default only. Raises
+    CorpusError and UsageError for a corpus that cannot be read, is about another obsession, or lacks stories.
+    """
+    from gatsby_mlx.writers.prompts import Example
+
+    if spec.examples:
+        corpus = load_corpus(spec.examples)
+        if corpus.obsession.phrase != obsession.phrase:
+            message = f"The examples in {spec.examples} are about the {corpus.obsession.phrase}, not {obsession.phrase}"
+            raise UsageError(message, "Give examples of the same obsession: --examples FILE")
+        shown = corpus.sha256
+        documents = [(d.level, Example(d.topic, d.name or "", d.story)) for d in corpus.documents]
+    elif obsession.phrase == GREEN_LIGHT.phrase:
+        from gatsby_mlx.house import FULL, NAMES, compose_topics, write_story
+        from gatsby_mlx.house.writer import VERSIONS
+
+        shown = f"house {VERSIONS[FULL]}"
+        told = [(t, NAMES[i], level) for i, t in enumerate(compose_topics(EXAMPLES, 0)) for level in LEVELS]
+        documents = [(level, Example(t, name, write_story(t, name, level, 0))) for t, name, level in told]
+    else:
+        return None, ""
+    by_level = {level: [e for of, e in documents if of == level][:EXAMPLES] for level in LEVELS}
+    if lacking := [level for level, found in by_level.items() if len(found) < EXAMPLES]:
+        message = f"{spec.examples} has fewer than {EXAMPLES} stories of level {lacking[0]} for a base model"
+        raise UsageError(message, f"Give a corpus with {EXAMPLES} stories or more at each level")
+    return by_level.__getitem__, shown
 
 
 def world_of(specs: Collection[Spec]) -> "World":
@@ -597,6 +631,8 @@ def write(
     blend: "str | Blend | Mapping[str, float] | None" = None,
     seed: int = 1925,
     topics: Sequence[str] | None = None,
+    guide: bool = True,
+    examples: "str | Path" = "",
     wired: bool = False,
     obsession: "Obsession | str | Path | None" = None,
     on_event: Callable[[Event], None] | None = None,
@@ -605,10 +641,12 @@ def write(
 
     Every topic gets a story at each of the five levels, so `n` is a multiple of 5 (None: five for each of `topics`,
     else 1,000). `writer` writes them all; or give a `blend` of writers by share, {"olmo": 0.4, "gemma": 0.6}. The same
-    arguments give the same corpus, resume one that was stopped, and leave a finished one as it is. `obsession` is what
-    the stories keep mentioning, or the TOML file that says so; the house writer knows the green light only. `wired`
-    lets models keep their memory resident on a Mac: read docs/metal.md first. `on_event` is called with what happens
-    (see `corpus.write`). Raises WriterError when a writer stops; its finished stories are kept.
+    arguments give the same corpus, resume one that was stopped, and leave a finished one as it is. Models in this
+    process are guided while they write unless `guide` is false; a base model is shown stories of the corpus `examples`,
+    by default stories of the house. `obsession` is what the stories keep mentioning, or the TOML file that says so; the
+    house writer knows the green light only. `wired` lets models keep their memory resident on a Mac: read docs/metal.md
+    first. `on_event` is called with what happens (see `corpus.write`). Raises WriterError when a writer stops; its
+    finished stories are kept.
 
     >>> write("stories", n=10, writer="house", seed=1925)
     <corpus stories/raw.txt: 10 stories, ... characters>
@@ -616,6 +654,8 @@ def write(
     chosen, folder = as_blend(writer if blend is None else blend), Path(out)
     if obsession is not None:
         chosen = about(chosen, as_obsession(obsession))
+    if examples or not guide:
+        chosen = with_guide(chosen, guide, str(examples))
     run = plan_writing(chosen, write_config(chosen, n, seed, topics), folder, wired=wired)
     if on_event:
         run.listen(on_event)

@@ -42,8 +42,18 @@ BROKEN = "{{ raise_exception('torn') }}"
 SPECIAL = ["<|end|>", "<|system|>", "<|user|>", "<|assistant|>", "<think>", "</think>"]
 
 
-def save(folder: Path, name: str, template: str | None = PLAIN, seed: int = 1) -> Path:
-    """Save a random model of the architecture `name` with a byte-level tokenizer to `folder`; return `folder`."""
+# Words that a tokenizer has beside its bytes, so that a random model writes some.
+WORDS = """the a and but then she he it was had saw went to of in on at with for her his from into looked ran sat came
+took gave said found made felt small big red blue old new cat dog tree road sea boat day night wind rain door""".split()
+
+
+def save(
+    folder: Path, name: str, template: str | None = PLAIN, seed: int = 1, words: tuple[str, ...] | list[str] = ()
+) -> Path:
+    """Save a random model of the architecture `name` with a byte-level tokenizer to `folder`; return `folder`.
+
+    The tokenizer has tokens for `words` and a space, too.
+    """
     from gatsby_mlx import device
 
     device.prepare()
@@ -58,12 +68,12 @@ def save(folder: Path, name: str, template: str | None = PLAIN, seed: int = 1) -
     mx.eval(model.parameters())
     save_model(folder, model)
     save_config(config, folder / "config.json")
-    tokenizer(template).save_pretrained(folder)
+    tokenizer(template, words).save_pretrained(folder)
     return folder
 
 
-def tokenizer(template: str | None):
-    """Return a byte-level tokenizer with the special tokens and the chat template `template`."""
+def tokenizer(template: str | None, words: tuple[str, ...] | list[str] = ()):
+    """Return a byte-level tokenizer with the special tokens, the chat template `template` and `words`."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
@@ -72,6 +82,7 @@ def tokenizer(template: str | None):
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     core.decoder = decoders.ByteLevel()
     core.add_special_tokens(SPECIAL)
+    core.add_tokens([f" {word}" for word in words])
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, eos_token="<|end|>")
     tokenizer.chat_template = template
     return tokenizer

@@ -2,7 +2,7 @@
 
     gatsby bench write FOLDER --n 32
 
-All three use the same model folder, prompts, seeds, sampling and limits. The server's process uses the same BLAS.
+All three use the same model folder, seeds, sampling and limits, and no guide. The server's process uses the same BLAS.
 """
 
 import contextlib
@@ -38,8 +38,8 @@ def bench_write(
 
     folder = Path(folder).resolve()
     jobs = plan(house.compose_topics(-(-n // 5) + 1, seed), house.NAMES, seed)[: n + 1]
-    one = ModelSpec("bench", str(folder), batch=1, max_tokens=max_tokens)
-    many = ModelSpec("bench", str(folder), batch=batch, max_tokens=max_tokens)
+    one = ModelSpec("bench", str(folder), batch=1, max_tokens=max_tokens, guide=False)
+    many = ModelSpec("bench", str(folder), batch=batch, max_tokens=max_tokens, guide=False)
     ways: dict[str, dict[str, float]] = {}
     with serving(folder) as url, ServerWriter(ServerSpec("bench", url, str(folder), max_tokens=max_tokens)) as writer:
         ways["server"] = timed(writer, jobs)

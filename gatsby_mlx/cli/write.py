@@ -14,6 +14,8 @@ from gatsby_mlx.errors import without_passwords
 from gatsby_mlx.story.obsession import LEVELS
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from gatsby_mlx.corpus.blend import Blend
     from gatsby_mlx.corpus.ledger import Attempt
     from gatsby_mlx.corpus.plan import WriteConfig
@@ -48,7 +50,19 @@ REFRESH_S = 0.2
 @click.option(
     "--api-key-env", metavar="NAME", help="Environment variable that holds the API key of the blend's servers."
 )
-@click.option("--out", type=PATH, metavar="DIR", required=True, help="Output folder, for raw.txt and manifest.json.")
+@click.option(
+    "--guide/--no-guide",
+    default=True,
+    show_default=True,
+    help="Hold models in this process to the mentions of the level, the topic and the length while they write.",
+)
+@click.option(
+    "--examples",
+    type=PATH,
+    metavar="FILE",
+    help="A corpus whose stories a base model is shown, three of each level.  [default: by the house writer]",
+)
+@click.option("--out", type=PATH, metavar="DIR", help="Output folder, for raw.txt and manifest.json. Needed to write.")
 @click.option("--smoke", is_flag=True, help="Write one topic with each writer, to test that they all work here.")
 @click.option("--dry-run", is_flag=True, help="Print the plan: shares, downloads, memory and time. Writes nothing.")
 @click.option("--assemble", is_flag=True, help="Make a corpus of the stories that a stopped or running --out has.")
@@ -59,7 +73,9 @@ REFRESH_S = 0.2
     "Kernel panics are reported with it.",
 )
 @click.option("--print", "show", is_flag=True, help="Print every accepted story.")
-def command(blend, n, seed, obsession, topics, api_key_env, out, smoke, dry_run, assemble, wired, show) -> None:
+def command(
+    blend, n, seed, obsession, topics, api_key_env, guide, examples, out, smoke, dry_run, assemble, wired, show
+) -> None:
     """Write a corpus: every topic at the five levels of the dial. Each story is checked before it is accepted.
 
     After an interruption, the same command resumes. A finished corpus is left as it is.
@@ -73,11 +89,13 @@ def command(blend, n, seed, obsession, topics, api_key_env, out, smoke, dry_run,
       gatsby write --blend gemma --obsession whale.toml --n 500 --out whales
     """
     from gatsby_mlx import api
-    from gatsby_mlx.corpus.blend import with_api_keys
+    from gatsby_mlx.corpus.blend import with_api_keys, with_guide
     from gatsby_mlx.corpus.compose import assemble as assemble_corpus
     from gatsby_mlx.device.ranks import Ranks
     from gatsby_mlx.evaluation.topics import read_topics
 
+    if out is None and not dry_run:
+        raise click.MissingParameter(param_hint="'--out'", param_type="option")
     if assemble:
         stories = assemble_corpus(out)
         click.echo(f"{out}: {stories} stories so far", err=True)
@@ -87,15 +105,19 @@ def command(blend, n, seed, obsession, topics, api_key_env, out, smoke, dry_run,
         chosen = api.about(chosen, api.as_obsession(obsession))
     if api_key_env is not None:
         chosen = with_api_keys(chosen, api_key_env)
+    if examples or not guide:
+        chosen = with_guide(chosen, guide, str(examples or ""))
     given = read_topics(topics) if topics else None
     config = api.write_config(chosen, n, seed, given, smoke=smoke, source=topics or "")
-    line = command_line(blend, config, topics, smoke, out, api_key_env, wired, obsession)
-    run = api.plan_writing(chosen, config, out, line, Ranks(), wired)
+    more = ["--no-guide"] if not guide else []
+    more += ["--examples", examples] if examples else []
+    line = command_line(blend, config, topics, smoke, out or Path("stories"), api_key_env, wired, obsession, more)
     if dry_run:
         from gatsby_mlx.cli.write_plan import plan_table
 
-        click.echo(plan_table(chosen, config, run.command))
+        click.echo(plan_table(chosen, config, line))
         return
+    run = api.plan_writing(chosen, config, out, line, Ranks(), wired)
     if run.is_finished():
         click.echo(f"{out} holds this corpus already; nothing to do", err=True)
         return
@@ -115,6 +137,7 @@ def command_line(
     api_key_env: str | None = None,
     wired: bool = False,
     obsession: Path | None = None,
+    more: "Sequence[str | Path]" = (),
 ) -> str:
     """Return the command that writes or resumes this corpus, without a password that is in a server's address."""
     key = ["--api-key-env", api_key_env] if api_key_env else []
@@ -122,7 +145,7 @@ def command_line(
     words += ["--obsession", obsession] if obsession else []
     words += ["--topics", topics] if topics else []
     words += [flag for flag, given in (("--smoke", smoke), ("--wired", wired)) if given]
-    return shlex.join(map(str, [*words, "--out", out]))
+    return shlex.join(map(str, [*words, *more, "--out", out]))
 
 
 def quiet_hub(blend: "Blend") -> None:

@@ -39,8 +39,8 @@ def plan_table(blend: "Blend", config: "WriteConfig", command: str) -> str:
         download = f"{need.download_bytes / 1e9:.1f} GB" if need.download_bytes else need.origin or "-"
         memory = f"{need.memory_bytes / 1e9:.1f} GB" if need.memory_bytes else "-"
         seconds = f"{hours(need.seconds)} ({need.basis})" if need.seconds else "not estimated"
-        rows.append([need.writer, str(n), str(n * len(LEVELS)), download, memory, seconds])
-    lines = [table(["writer", "topics", "stories", "download", "memory", "time, first attempts"], rows), ""]
+        rows.append([need.writer, str(n), str(n * len(LEVELS)), str(need.drafts), download, memory, seconds])
+    lines = [table(["writer", "topics", "stories", "drafts", "download", "memory", "time"], rows), ""]
     if any(need.memory_bytes for need in needs):
         lines.append(f"memory that a model may use here: {usable_bytes()[0] / 1e9:.1f} GB")
     return "\n".join([*lines, *times(needs, command)])
@@ -54,7 +54,7 @@ def times(needs: "Sequence[Estimate]", command: str) -> list[str]:
     if known:
         total = sum(low for low, _ in known), sum(high for _, high in known)
         which = f" without {', '.join(unknown)}" if unknown else " in all"
-        lines.append(f"about {hours(total)}{which}; topics, and retries of rejected stories, take more time")
+        lines.append(f"about {hours(total)}{which}; retries of rejected stories are in it, topics are not")
     lines += [f"{need.writer}: {printable(need.basis)}" for need in needs if not (need.seconds or need.memory_bytes)]
     models = [need for need in needs if need.memory_bytes and not need.seconds]
     if models:

@@ -12,6 +12,8 @@ blend.toml                        a table for each writer, and bands that differ
     revision = "main"
     share = 0.6
     temp = 0.9
+    guide = false                           # its stories are not guided
+    examples = "stories"                    # a corpus whose stories a base model is shown
     [writers.served]
     model = "server:http://localhost:1234"
     api_key_env = "SERVER_KEY"              # the environment variable that holds the server's key
@@ -29,9 +31,19 @@ from typing import Any
 
 from gatsby_mlx.errors import UsageError, without_passwords
 from gatsby_mlx.story.obsession import GREEN_LIGHT, LEVELS, Band, Obsession, check_bands
-from gatsby_mlx.writers.specs import FOUR, SHARES, HouseSpec, ServerSpec, Spec, parse_spec, with_api_key
+from gatsby_mlx.writers.specs import (
+    FOUR,
+    SHARES,
+    HouseSpec,
+    ModelSpec,
+    ServerSpec,
+    Spec,
+    parse_spec,
+    with_api_key,
+)
 
 HINT = "See: gatsby write --help"
+_SETTINGS = {"revision", "temp", "top_p", "max_tokens", "batch", "api_key_env", "guide", "examples"}
 
 
 @dataclass(frozen=True)
@@ -116,7 +128,7 @@ def _from_table(path: Path, name: str, table: Any) -> tuple[Spec, float]:
         return spec, share
     if not re.fullmatch(r"[a-z0-9.-]+", name):
         raise UsageError(f"{where}: a writer's name has lower case letters, digits, '.' and '-'", HINT)
-    known = {f.name for f in fields(spec)} & {"revision", "temp", "top_p", "max_tokens", "batch", "api_key_env"}
+    known = {f.name for f in fields(spec)} & _SETTINGS
     if unknown := sorted(set(given) - known):
         raise UsageError(f"{where}: {unknown[0]!r} is not one of {', '.join(sorted(known | {'model', 'share'}))}", HINT)
     if "revision" in given and not isinstance(given["revision"], str):
@@ -126,6 +138,10 @@ def _from_table(path: Path, name: str, table: Any) -> tuple[Spec, float]:
             raise UsageError(f"{where}: {key} must be from {low:g} to {high}, not {given[key]}", HINT)
         if key in ("max_tokens", "batch") and not isinstance(given.get(key, 1), int):
             raise UsageError(f"{where}: {key} must be a whole number, not {given[key]}", HINT)
+    for key, kind in {"guide": bool, "examples": str}.items():
+        if not isinstance(given.get(key, kind()), kind):
+            what = "true or false" if kind is bool else "the path of a corpus, in quotes"
+            raise UsageError(f"{where}: {key} must be {what}, not {given[key]!r}", HINT)
     if "api_key_env" in given:
         spec = _with_key(where, spec, given.pop("api_key_env"))
     return replace(spec, name=name, **given), share
@@ -177,3 +193,15 @@ def with_api_keys(blend: Blend, name: str) -> Blend:
         hint = "Put the key there: export NAME=..., then give --api-key-env NAME"
         raise UsageError("The environment variable that --api-key-env names is not set", hint)
     return replace(blend, specs=specs)
+
+
+def with_guide(blend: Blend, guide: bool = True, examples: str = "") -> Blend:
+    """Return `blend` with its models guided or not, and with the `examples` that base models among them are shown.
+
+    Settings of a file stay where nothing else is given. Raises UsageError for examples that no writer can use.
+    """
+    models = {name: spec for name, spec in blend.specs.items() if isinstance(spec, ModelSpec)}
+    if examples and not models:
+        raise UsageError("Examples are for a base model, and this blend has no model", "Try --blend OWNER/NAME")
+    changed = {n: replace(s, guide=s.guide and guide, examples=examples or s.examples) for n, s in models.items()}
+    return replace(blend, specs={**blend.specs, **changed})

@@ -151,6 +151,11 @@ def attempts_by_writer(attempts: Iterable[Attempt]) -> dict[str, dict[str, Any]]
         total["failed"].update(attempt.failed)
         total["tokens_out"] += attempt.tokens_out or 0
         total["reasoned"] += bool(attempt.reasoning)
+        if attempt.forced is not None:
+            guided = total.setdefault("guided", {"stories": 0, "forced": 0, "leaned": 0, "opened": 0})
+            guided["stories"] += 1
+            for name in ("forced", "leaned", "opened"):
+                guided[name] += getattr(attempt, name) or 0
     order = {gate: i for i, gate in enumerate(gates.NAMES)}
     for total in totals.values():
         total["failed"] = dict(sorted(total["failed"].items(), key=lambda item: order.get(item[0], len(order))))
@@ -175,14 +180,35 @@ def _entry(attempt: Attempt, level: int) -> dict[str, Any]:
         entry |= {"tokens_in": attempt.tokens_in, "tokens_out": attempt.tokens_out}
     if attempt.reasoning:
         entry["reasoning"] = attempt.reasoning
+    if attempt.forced is not None:
+        entry["guided"] = {"forced": attempt.forced, "leaned": attempt.leaned, "opened": attempt.opened}
     return entry | {"mentions": attempt.mentions, "sha256": hashlib.sha256(attempt.story.encode()).hexdigest()}
 
 
-def add_slots(ledger: Ledger, made: Plan, fills: Iterable[Fill], seed: int) -> None:
-    """Add the slots of a plan to an empty ledger, and those of its fills."""
+def fill_key(number: int) -> str:
+    """Return where a journal has round `number` of its fills, from 0."""
+    return f"fill/{number}" if number else "fill"
+
+
+def fill_rounds(journal: Journal) -> list[Any]:
+    """Return the rounds of fills that a journal has, as JSON has them."""
+    rounds: list[Any] = []
+    while (fills := journal.get(fill_key(len(rounds)))) is not None:
+        rounds.append(fills)
+    return rounds
+
+
+def rounds_of(content: Iterable[Any]) -> list[list[Fill]]:
+    """Return the rounds of fills that JSON has."""
+    return [[(topic, writer, tuple(levels)) for topic, writer, levels in fills] for fills in content]
+
+
+def add_slots(ledger: Ledger, made: Plan, rounds: Iterable[Sequence[Fill]], seed: int) -> None:
+    """Add the slots of a plan to an empty ledger, and those of its rounds of fills."""
     writers = dict(made.topics)
     ledger.extend(Slot(job, writers[job.topic]) for job in plan(list(writers), made.names, seed))
-    add_fill_slots(ledger, made, fills, seed)
+    for fills in rounds:
+        add_fill_slots(ledger, made, fills, seed)
 
 
 def add_fill_slots(ledger: Ledger, made: Plan, fills: Iterable[Fill], seed: int) -> None:
@@ -199,13 +225,13 @@ def assemble(out: Path) -> int:
     It can be called at any time. Raises OutputError if there is no journal, or no story that passes the gates yet.
     """
     with Journal(out, write=False) as journal:
-        content, fills, attempts = journal.get("plan"), journal.get("fill"), journal.attempts()
+        content, rounds, attempts = journal.get("plan"), fill_rounds(journal), journal.attempts()
         if content is None:
             raise OutputError(f"Nothing is written in {out} yet", f"Continue with: {journal.get('command')}")
         with journal.checked():
             request = with_obsession(journal.get("request"))
             made, seed = Plan.from_json(content), request["plan"]["seed"]
             ledger = Ledger((), seed, manifest.obsession_of(request).band)
-            add_slots(ledger, made, fills or [], seed)
+            add_slots(ledger, made, rounds_of(rounds), seed)
             ledger.restore(attempts)
         return compose(out, Composition.of(journal, request, made, ledger), finished=False)

@@ -73,6 +73,12 @@ class Journal:
                 self._db.execute("CREATE TABLE facts (key TEXT PRIMARY KEY, value TEXT NOT NULL)")
                 self._db.execute(f"CREATE TABLE attempts ({columns}, PRIMARY KEY (topic, level, attempt))")
                 self._db.execute(f"PRAGMA user_version = {VERSION}")
+            for column in FIELDS:  # a journal of an earlier version lacks what attempts have gained since
+                if column not in self._columns():
+                    self._db.execute(f"ALTER TABLE attempts ADD COLUMN {column}")
+
+    def _columns(self) -> list[str]:
+        return [row[1] for row in self._db.execute("PRAGMA table_info(attempts)")]
 
     def _check(self) -> None:
         version = self._db.execute("PRAGMA user_version").fetchone()[0]
@@ -153,9 +159,9 @@ class Journal:
 
     def add(self, attempts: Iterable[Attempt]) -> None:
         """Store attempts, in one transaction; an attempt that is stored already does not change."""
-        marks = ", ".join("?" * len(FIELDS))
+        names, marks = ", ".join(FIELDS), ", ".join("?" * len(FIELDS))
         with self._errors(), self._transaction():
-            self._db.executemany(f"INSERT OR IGNORE INTO attempts VALUES ({marks})", map(_row, attempts))
+            self._db.executemany(f"INSERT OR IGNORE INTO attempts ({names}) VALUES ({marks})", map(_row, attempts))
 
     def set_failed(self, failures: Iterable[tuple[Key, tuple[str, ...]]]) -> None:
         """Store the gates that attempts failed, replacing those stored before, in one transaction."""
@@ -166,7 +172,9 @@ class Journal:
     def attempts(self) -> list[Attempt]:
         """Return all attempts, in the order in which they were stored."""
         with self._errors(), self.checked():
-            rows = self._db.execute(f"SELECT {', '.join(FIELDS)} FROM attempts ORDER BY rowid").fetchall()
+            known = set(self._columns())
+            columns = ", ".join(name if name in known else f"NULL AS {name}" for name in FIELDS)
+            rows = self._db.execute(f"SELECT {columns} FROM attempts ORDER BY rowid").fetchall()
             return [_attempt(row) for row in rows]
 
 

@@ -25,7 +25,7 @@ class Attempt:
     """One judged draft. `level` is the requested one; `mentions` counts those of the cleaned `story`.
 
     `draft` is the text as the writer sent it. `seconds`, `tokens_in` and `tokens_out` are None for a writer that does
-    not report them.
+    not report them; `forced`, `leaned` and `opened` are those of `writers.base.Guided`, None without a guide.
     """
 
     writer: str
@@ -43,6 +43,9 @@ class Attempt:
     tokens_in: int | None = None
     tokens_out: int | None = None
     seconds: float | None = None
+    forced: int | None = None
+    leaned: int | None = None
+    opened: int | None = None
 
     @property
     def key(self) -> Key:
@@ -177,6 +180,11 @@ class Ledger:
         for key in self.slots:
             counts[key[1]] += key not in self.filled
         return counts
+
+    def missing_by_level(self, n_topics: int) -> dict[int, int]:
+        """Return how many stories of each level a corpus of `n_topics` lacks, whichever topics they may be on."""
+        filled = Counter(level for _, level in self.filled)
+        return {level: max(0, n_topics - filled[level]) for level in self.bands}
 
     def pass_rates(self) -> dict[str, dict[int, float]]:
         """Return, by writer and requested level, the share (0 to 1) of attempts that passed every gate."""

@@ -1,9 +1,12 @@
 """Brainstorm topics: ask the writers theme by theme, clean their answers, drop near-duplicates, fill up from a bank."""
 
+import json
 import re
 from collections import deque
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from typing import Any
 
+from gatsby_mlx.corpus import chatter
 from gatsby_mlx.corpus.duplicates import jaccard
 from gatsby_mlx.corpus.plan import Plan, WriteConfig, largest_remainder, shuffled, story_seed
 from gatsby_mlx.errors import TopicError
@@ -24,6 +27,8 @@ ROUNDS = 3  # of requests; what is still missing comes from the bank
 SURPLUS = 1.5  # topics requested for each one that is needed, since some come twice
 LONGEST = 66  # characters
 WORDS = (1, 6)  # content words, fewest and most: a story should have all of them
+COMMAS = 3  # in a line that is a list of topics
+LIST_PART_WORDS = 9
 ALIKE = 0.5  # Jaccard index of two topics' stems; "a cat and a hat" and "the cat's hat" share all
 _MARK = re.compile(r"""^\s*(?:[-*+\u2022]|\(?\d{1,3}[.):])\s*|[*_`"\u201c\u201d]+|\s*[.,;:!]+\s*$""")
 
@@ -92,18 +97,25 @@ def _ask(writer: Writer, n: int, offset: int, seed: int, pool: "Pool") -> list[s
 
 
 def read_answer(answer: str, obsession: Obsession = GREEN_LIGHT) -> list[str]:
-    """Return the topics of an answer, one a line, folded, without numbers, list marks or quotes.
+    """Return the topics of an answer, folded, without numbers, list marks or quotes.
 
-    Lines that are not topics are dropped.
+    An answer is one topic a line, a table, JSON, or one line with commas. What is no topic is dropped, words to the
+    user among it.
 
-    >>> read_answer("1. A Dog and a Balloon\\n- The last cookie.\\nHere are ten topics:")
+    >>> read_answer("1. A Dog and a Balloon\\n- The last cookie.\\nHere are ten topics:\\nI hope these help you")
     ['a dog and a balloon', 'the last cookie']
+    >>> read_answer('{"topics": ["a dog and a balloon", "the last cookie"]}')
+    ['a dog and a balloon', 'the last cookie']
+    >>> read_answer("a dog and a balloon, the last cookie, two frogs in the rain, a hat")
+    ['a dog and a balloon', 'the last cookie', 'two frogs in the rain', 'a hat']
     """
     topics = []
-    for line in answer.splitlines():
+    for line in _entries(answer):
         before = ""
         while line != before:
             before, line = line, _MARK.sub("", line) if not line.rstrip().endswith(":") else ""
+        if chatter.is_talk(line):
+            continue
         try:
             topic = fold_topic(line, obsession=obsession)
         except TopicError:
@@ -112,6 +124,38 @@ def read_answer(answer: str, obsession: Obsession = GREEN_LIGHT) -> list[str]:
         if len(topic) <= LONGEST and WORDS[0] <= n_words <= WORDS[1] and re.fullmatch(r"[a-z0-9' ,-]+", topic):
             topics.append(topic)
     return topics
+
+
+def _entries(answer: str) -> list[str]:
+    """Return the entries of an answer: of its JSON, its table, its one line with commas, or its lines."""
+    found = re.search(r"[\[{].*[\]}]", answer, re.DOTALL)
+    if found:
+        try:
+            return list(_texts(json.loads(found[0])))
+        except (ValueError, RecursionError):
+            pass
+    lines = [line for line in answer.splitlines() if line.strip() and not line.lstrip().startswith("```")]
+    rows = [line.strip().strip("|").split("|") for line in lines if line.count("|") >= 1]
+    if len(rows) > 2:
+        body = rows[2:] if re.fullmatch(r"[\s|:-]+", "|".join(rows[1])) else rows
+        return [next((cell for cell in row if len(text.words(cell)) > 1), "") for row in body]
+    listed = [line for line in lines if line.count(",") >= COMMAS]
+    parts = re.split(r",\s*(?:and\s+)?", re.sub(r"^[^,:]*:\s*", "", listed[0])) if listed else []
+    if len(listed) == 1 and len(lines) <= 3 and all(len(text.words(part)) <= LIST_PART_WORDS for part in parts):
+        return parts
+    return lines
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Yield the texts in a JSON value, without the keys of objects; of an object with a topic or title only that."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list):
+        for item in value:
+            yield from _texts(item)
+    elif isinstance(value, dict):
+        named = next((value[key] for key in ("topic", "title", "name") if key in value), None)
+        yield from _texts(list(value.values()) if named is None else named)
 
 
 class Pool:

@@ -13,12 +13,12 @@ import contextlib
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from gatsby_mlx.corpus import compose, gates
-from gatsby_mlx.corpus.compose import Composition, Fill
+from gatsby_mlx.corpus.compose import Composition, Fill, fill_key, fill_rounds
 from gatsby_mlx.corpus.duplicates import Duplicates
 from gatsby_mlx.corpus.gates import DUPLICATE
 from gatsby_mlx.corpus.journal import Journal
@@ -28,8 +28,6 @@ from gatsby_mlx.corpus.topics import brainstorm
 from gatsby_mlx.device.ranks import Ranks
 from gatsby_mlx.errors import OutputError, WriterError
 from gatsby_mlx.foreign import device_error
-from gatsby_mlx.story import text
-from gatsby_mlx.story.document import Document
 from gatsby_mlx.story.prime import Prime
 from gatsby_mlx.writers.base import Draft, StoryJob, Writer
 from gatsby_mlx.writers.prompted import PromptedWriter
@@ -37,6 +35,7 @@ from gatsby_mlx.writers.prompted import PromptedWriter
 GIVE_UP_AFTER = 200  # stories by one writer, none of them accepted
 CHECK_EVERY = 20  # stories between two such checks
 FEWER = "Close other programs, or let it write fewer stories at once: batch = 4 in its table of a blend file"
+GIVE_UP_THINKING = 10  # drafts by one writer, all of them reasoning
 MAX_PASSES = 4  # over all writers: near-duplicates that are noticed late are written again in the next pass
 
 
@@ -116,7 +115,7 @@ class WriteRun:
         self.bank, self.excluded_words, self.command, self.ranks = bank, excluded_words, command, ranks or Ranks()
         self.failed: dict[str, Exception] = {}
         self.ledger = Ledger((), config.seed, config.bands)
-        self.fills: list[Fill] = []
+        self.rounds: list[list[Fill]] = []
         self._written: Counter[str] = Counter()
         self._signatures: dict[str, Any] = {}
 
@@ -147,11 +146,12 @@ class WriteRun:
             yield from self._open_plan(journal)
             self._exchange(journal)
             yield from self._passes(journal)
-            if any(self.ledger.open_by_level().values()) and not self.failed and not self.fills:
-                self._plan_fill(journal)
-                if self.fills:
-                    yield Filling(len(self.fills))
-                    yield from self._passes(journal)
+            while not self.failed and (planned := self._plan_fill(journal)):
+                yield Filling(planned)
+                filled = len(self.ledger.filled)
+                yield from self._passes(journal)
+                if len(self.ledger.filled) == filled:  # hopeless: a round of new topics has filled nothing
+                    break
             if not self.failed:
                 self._finish(journal)
 
@@ -169,7 +169,8 @@ class WriteRun:
 
     def _open_plan(self, journal: Journal) -> Iterator[Event]:
         """Read the plan from the journal, or make it and store it there; then restore what was written before."""
-        content, fills = self._first_known(journal.get("plan")), self._first_known(journal.get("fill"))
+        content = self._first_known(journal.get("plan"))
+        rounds = self._first_known(fill_rounds(journal) or None)
         if content is None:
             yield Thinking()
             try:
@@ -183,8 +184,9 @@ class WriteRun:
         self.failed.clear()
         attempts = journal.attempts()
         with journal.checked():
-            self.plan, self.fills = Plan.from_json(content), [(t, w, tuple(levels)) for t, w, levels in fills or ()]
-            compose.add_slots(self.ledger, self.plan, self.fills, self.config.seed)
+            self.plan = Plan.from_json(content)
+            self.rounds = compose.rounds_of(rounds or ())
+            compose.add_slots(self.ledger, self.plan, self.rounds, self.config.seed)
             self.ledger.restore(attempts)
         self._written.update(attempt.writer for attempt in attempts)
 
@@ -268,10 +270,12 @@ class WriteRun:
                 journal.add(pending)
 
     def _judge(self, writer: Writer, draft: Draft) -> Attempt:
-        job, cleaned = draft.job, text.clean(draft.text)
+        job = draft.job
         prime = Prime(job.topic, job.level, None, self.config.obsession)
-        document = Document(prime, cleaned.story, writer.name, job.name)
-        failed = gates.failures(document, cleaned.lost, draft.finish, frozenset(self.plan.names))
+        heroes = frozenset(self.plan.names)
+        document, failed = gates.judge(
+            prime, draft.text, writer=writer.name, name=job.name, finish=draft.finish, heroes=heroes
+        )
         return Attempt(
             writer=writer.name,
             topic=job.topic,
@@ -280,7 +284,7 @@ class WriteRun:
             name=job.name,
             seed=job.seed,
             draft=draft.text,
-            story=cleaned.story,
+            story=document.story,
             mentions=document.mentions,
             finish=draft.finish,
             failed=tuple(failed),
@@ -288,12 +292,20 @@ class WriteRun:
             tokens_in=draft.tokens_in,
             tokens_out=draft.tokens_out,
             seconds=None if draft.seconds is None else round(draft.seconds, 3),
+            **(asdict(draft.guided) if draft.guided else {}),
         )
 
     def _check_acceptance(self, writer: Writer) -> None:
-        """Raise WriterError for a writer of whose many stories none was accepted."""
+        """Raise WriterError for a writer of whose many stories none was accepted, or whose first ones are reasoning."""
         self._written[writer.name] += 1
         n = self._written[writer.name]
+        if n == GIVE_UP_THINKING:
+            own = [a for a in self.ledger.attempts.values() if a.writer == writer.name]
+            if all(attempt.finish == "reasoning" for attempt in own):
+                message = f"{writer.name} reasoned and wrote no story in its first {n} drafts"
+                raise WriterError(
+                    message, "Choose a model that does not reason, or give it more max_tokens in a blend file"
+                )
         if n < GIVE_UP_AFTER or n % CHECK_EVERY or any(a.writer == writer.name for a in self.ledger.filled.values()):
             return
         message = (
@@ -331,13 +343,20 @@ class WriteRun:
             for name, reason in failed.items():
                 self.failed.setdefault(name, WriterError(f"{name} failed on another rank: {reason}"))
 
-    def _plan_fill(self, journal: Journal) -> None:
-        """Assign the slots that stayed empty to spare topics and to writers that reach their levels; store that."""
-        assigned = plan_fill(self.ledger.open_by_level(), self.ledger.pass_rates(), self.shares)
-        spare = zip(self.plan.spare, assigned, strict=False)
-        self.fills = [(topic, name, levels) for topic, (name, levels) in spare]
-        journal.set("fill", self.fills)
-        compose.add_fill_slots(self.ledger, self.plan, self.fills, self.config.seed)
+    def _plan_fill(self, journal: Journal) -> int:
+        """Assign the stories that are missing to spare topics and to writers that reach their levels; store that.
+
+        Return the number of new topics: 0 if nothing is missing, no topic is left, or no writer reaches what is open.
+        """
+        used = sum(len(fills) for fills in self.rounds)
+        assigned = plan_fill(self.ledger.missing_by_level(self.config.n_topics), self.ledger.pass_rates(), self.shares)
+        spare = zip(self.plan.spare[used:], assigned, strict=False)
+        fills: list[Fill] = [(topic, name, levels) for topic, (name, levels) in spare]
+        if fills:
+            journal.set(fill_key(len(self.rounds)), fills)
+            self.rounds.append(fills)
+            compose.add_fill_slots(self.ledger, self.plan, fills, self.config.seed)
+        return len(fills)
 
     def _finish(self, journal: Journal) -> None:
         if self.ranks.first:

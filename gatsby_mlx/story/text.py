@@ -5,9 +5,10 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TypeVar
 
-from gatsby_mlx.story.obsession import Obsession
+from gatsby_mlx.story.obsession import GREEN_LIGHT, Obsession
 from gatsby_mlx.story.prime import ALPHABET, END, fold
 
 T = TypeVar("T")
@@ -23,6 +24,9 @@ _VOWEL = re.compile("[aeiouy]")
 _HEADING = re.compile(r"""^[ \t]*(?:#{1,6}(?:[ \t].*)?|\*\*[^*\n]*[^*\n.!?,"']\*\*)[ \t]*$""", re.MULTILINE)
 _RULE = re.compile(r"^[ \t]*(?:-{3,}|={3,}|_{3,}|`{3,}\w*)[ \t]*$", re.MULTILINE)
 _BULLET = re.compile(r"^[ \t]*(?:[-+\u2022][ \t]+|>)", re.MULTILINE)
+# A list in place of a story keeps its marks, by which the gates know it: three items, also when they are joined.
+_ITEM = re.compile(r"""(?:^[ \t]*|[.!?]["']?\ +)(?P<mark>[-+\u2022])[ \t]+(?=[A-Z"])""", re.MULTILINE | re.VERBOSE)
+LIST_ITEMS = 3
 _EMPHASIS = re.compile(r"(?<!\w)_+|_+(?!\w)")
 _YES = r"(?:sure(?:\ thing)?|certainly|absolutely|of\ course|okay|ok|great)"
 _HERE = r"(?:here(?:'s|\ is)|below\ is|this\ is)\b[^\n:.!?]{0,60}\b(?:story|tale)\b[^\n:.!?]{0,80}:"
@@ -56,19 +60,23 @@ class Cleaned:
     lost: int
 
 
-def clean(text: str, alphabet: str = ALPHABET) -> Cleaned:
+def clean(text: str, alphabet: str = ALPHABET, obsession: Obsession = GREEN_LIGHT) -> Cleaned:
     """Return a writer's text as a story for the corpus, in `alphabet`: one line for each paragraph, no markup.
 
     This folds curly quotes, dashes and accents. It removes `*`, backticks, headings, list marks, emphasis, emoji, a
-    preamble ("Here is the story:") and a word count. `[` becomes `(`, and the lines of a paragraph are joined. Cleaning
-    the result again does not change it.
+    preamble ("Here is the story:") and a word count. `[` becomes `(`, the lines of a paragraph are joined, and the
+    phrase of the `obsession` is written without hyphens. A text of three list items or more keeps the marks of a list.
+    Cleaning the result again does not change it.
 
     >>> clean("Here is the story:\\n\\n# The Cat\\n\\nA **caf\\u00e9** cat\\nsat.").story
     'A cafe cat sat.'
     """
     lost = 0
+    hyphenated = re.compile(rf"\b{'-'.join(obsession.words)}\b", re.IGNORECASE) if len(obsession.words) > 1 else None
     while True:  # until nothing changes: one rule can uncover what another one removes
         story, newly_lost = _clean_once(text, alphabet)
+        if hyphenated:
+            story = hyphenated.sub(lambda match: match[0].replace("-", " "), story)
         lost += newly_lost
         if story == text:
             return Cleaned(story, lost)
@@ -78,7 +86,9 @@ def clean(text: str, alphabet: str = ALPHABET) -> Cleaned:
 def _clean_once(text: str, alphabet: str) -> tuple[str, int]:
     text = fold("\n".join(text.splitlines()), alphabet)
     text = _HEADING.sub("", _RULE.sub("", text)).replace("*", "").replace("`", "")
-    text = _EMPHASIS.sub("", _BULLET.sub("", text)).replace("_", " ")
+    is_list = len(_ITEM.findall(text)) >= LIST_ITEMS
+    text = _ITEM.sub(lambda m: m[0].replace(m["mark"], "-"), text) if is_list else _BULLET.sub("", text)
+    text = _EMPHASIS.sub("", text).replace("_", " ")
     text = _PREAMBLE.sub("", text)
     lost = sum(unicodedata.category(c).startswith("L") for c in text if c not in alphabet)
     text = "".join(c for c in text if c in alphabet).replace("[", "(").replace("]", ")")
@@ -140,6 +150,7 @@ def ends_in_sentence(story: str) -> bool:
     return bool(ENDED.search(story.rstrip()))
 
 
+@lru_cache(maxsize=50_000)
 def stem(word: str) -> str:
     """Return a rough stem of an English word, the same for its plural, its possessive, its -ing and its -ed.
 
@@ -170,6 +181,21 @@ def content_words(topic: str) -> list[str]:
     """Return the content words of `topic` in lower case: no articles, pronouns, prepositions or small numbers."""
     bare = (w.lower().strip("'").removesuffix("'s") for w in words(topic))
     return [w for w in bare if w not in STOP_WORDS and len(w) > 1]
+
+
+def head_words(topic: str) -> list[str]:
+    """Return the content words that the phrases of `topic` end in, which are mostly its nouns.
+
+    >>> head_words("the old clock"), head_words("a lost kitten and two red balloons")
+    (['clock'], ['kitten', 'balloons'])
+    """
+    phrases: list[list[str]] = [[]]
+    for word in words(topic):
+        found = content_words(word)
+        phrases[-1].extend(found)
+        if not found and phrases[-1]:
+            phrases.append([])
+    return [phrase[-1] for phrase in phrases if phrase]
 
 
 def names_topic(topic: str, passage: str, every: bool = False) -> bool:

@@ -26,13 +26,27 @@ class TopicJob:
 
 
 @dataclass(frozen=True)
+class Guided:
+    """What a guide did in one story.
+
+    `forced` counts the tokens that had a single choice or came from an opener or another list, `leaned` the mentions
+    that came while the guide leaned to one, `opened` those that came with an opener.
+    """
+
+    forced: int
+    leaned: int
+    opened: int
+
+
+@dataclass(frozen=True)
 class Draft:
     """A writer's answer to a job: `text` is not cleaned yet, but holds no reasoning.
 
     `finish` is "stop" if the writer ended the story, "length" if it reached the token limit, "reasoning" if it never
-    finished its reasoning, or another reason that a server gave. Token counts are None for a writer without tokens.
+    finished its reasoning, "stuck" if its guide allowed no token, or another reason that a server gave. Token counts
+    are None for a writer without tokens.
     `reasoning` is the number of characters of reasoning that were removed, `seconds` the time from the request to the
-    last token.
+    last token, `guided` what a guide did, None without one.
     """
 
     job: StoryJob
@@ -42,6 +56,7 @@ class Draft:
     tokens_out: int | None = None
     reasoning: int = 0
     seconds: float | None = None
+    guided: Guided | None = None
 
 
 class Writer(Protocol):

@@ -51,6 +51,43 @@ def size_bytes(folder: Path) -> int:
     return sum(p.stat().st_size for p in folder.glob("model*.safetensors"))
 
 
+def active_share(spec: ModelSpec) -> float:
+    """Return the share of a model's weights that one token reads: 1, or less for a mixture of experts.
+
+    It follows from the configuration of a model that is here; otherwise it is what the spec says.
+    """
+    local = locate(spec)
+    if local is None:
+        return spec.active
+    try:
+        config = json.loads((local.folder / "config.json").read_text("utf-8"))
+        return share_of_experts(config.get("text_config") or config)
+    except (OSError, ValueError, TypeError, AttributeError):
+        return spec.active
+
+
+def share_of_experts(config: dict[str, Any]) -> float:
+    """Return the share of the weights of a model's configuration that one token reads.
+
+    The parts are those of a transformer with gated experts: attention, experts of three matrices, embedding.
+
+    >>> round(share_of_experts({"hidden_size": 2816, "num_hidden_layers": 30, "num_experts": 128,
+    ...     "top_k_experts": 8, "moe_intermediate_size": 704, "intermediate_size": 2112, "vocab_size": 262144}), 2)
+    0.14
+    """
+    counts = (config.get(name) for name in ("num_experts", "num_local_experts", "n_routed_experts"))
+    experts = next((n for n in counts if n), 0)
+    used = next((config[n] for n in ("top_k_experts", "num_experts_per_tok", "moe_top_k") if config.get(n)), 0)
+    if not (experts and used and used < experts):
+        return 1.0
+    width, layers = config["hidden_size"], config["num_hidden_layers"]
+    inner = config.get("intermediate_size") or 0
+    expert = 3 * width * (config.get("moe_intermediate_size") or inner)
+    shared = 4 * width * width + 3 * width * inner * bool(config.get("moe_intermediate_size"))
+    others = layers * shared + config.get("vocab_size", 0) * width
+    return (others + layers * used * expert) / (others + layers * experts * expert)
+
+
 def digest(folder: Path) -> str:
     """Return a sha256 that identifies the model: of its config, its tokenizer, and the names and sizes of its weights.
 

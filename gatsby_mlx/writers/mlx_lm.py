@@ -1,10 +1,13 @@
 """A writer that runs a model in this process with mlx-lm and writes many stories together.
 
-Three things make it fast; each is a few lines below:
+Four things are done here; each is a few lines below:
 
-1. All prompts begin with the same instructions. `PrefixCache` runs these through the model once.
+1. All prompts of one wording begin with the same instructions. `PrefixCache` runs these through the model once.
 2. `MLXWriter.complete` uses continuous batching: when one story ends, the next job takes its slot in the batch.
-3. Each story has a sampler with its own seed, so its draws do not depend on the other stories in the batch.
+3. One sampler draws for the whole batch, with one draw a story from its own seed (`sampler`).
+4. Each story has a guide, which says before each token what may come next (`guide`), so its level is reached.
+
+A model without a chat template is shown three stories of the level and goes on with the next one.
 
     with MLXWriter(ModelSpec("mine", "mlx-community/Qwen3-8B-4bit")) as writer:
         for draft in writer.write(deque(jobs)):
@@ -18,11 +21,10 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from itertools import takewhile
 from pathlib import Path
-from random import Random
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from gatsby_mlx import device, files
@@ -30,26 +32,30 @@ from gatsby_mlx.device.memory import kept_wired_limit, memory_bytes, working_set
 from gatsby_mlx.errors import WriterError
 from gatsby_mlx.foreign import device_error
 from gatsby_mlx.story.obsession import GREEN_LIGHT, Obsession
-from gatsby_mlx.writers import local_models, prompts
-from gatsby_mlx.writers.prompted import STORY_PROBES, Completion, PromptedWriter
-from gatsby_mlx.writers.prompts import Prompt
+from gatsby_mlx.story.prime import Prime, render
+from gatsby_mlx.writers import guide, local_models, prompts, requirements
+from gatsby_mlx.writers.base import StoryJob
+from gatsby_mlx.writers.details import draw
+from gatsby_mlx.writers.guide import Guide
+from gatsby_mlx.writers.masks import Vocabulary
+from gatsby_mlx.writers.prompted import Completion, PromptedWriter
+from gatsby_mlx.writers.prompts import Example, Prompt
 from gatsby_mlx.writers.reasoning import split
+from gatsby_mlx.writers.sampler import Row, Sampler
 from gatsby_mlx.writers.specs import ModelSpec
 
 if TYPE_CHECKING:  # importing these loads MLX, which happens only when a model is loaded
-    import mlx.core as mx
     import mlx.nn as nn
     from mlx_lm.generate import BatchGenerator
     from mlx_lm.tokenizer_utils import TokenizerWrapper
 
 T = TypeVar("T")
-Sampler = Callable[["mx.array"], "mx.array"]  # log-probabilities (1, V) to a token (1,)
+Examples = Callable[[int], Sequence[Example]]  # of a level, for a base model
 MAX_BATCH = 32
 PREFILL_BATCH = 8  # prompts that are processed together
 PREFILL_STEP = 2048  # tokens of a prompt in one call of the model
-MEMORY_SHARE = 0.85  # of the usable memory; the rest is for activations and other programs
-UNWIRED_SHARE = 0.6  # of the same with Metal, where the wired limit is off: macOS may move what is not resident
-TOP_K = 256  # candidates of a draw: sorting all 200,000 tokens for each story would cost more than the model
+DOCUMENT_MAX = 1000  # characters of a document, prime and blank line included: what the gates accept
+PROBE = StoryJob("a cat and a hat", "Nora", 1, 0)
 
 
 class MLXWriter(PromptedWriter):
@@ -64,13 +70,24 @@ class MLXWriter(PromptedWriter):
     tokenizer: "TokenizerWrapper | None" = None
     batch = 1
 
-    def __init__(self, spec: ModelSpec, *, obsession: Obsession = GREEN_LIGHT, wired: bool = False):
+    def __init__(
+        self,
+        spec: ModelSpec,
+        *,
+        obsession: Obsession = GREEN_LIGHT,
+        wired: bool = False,
+        examples: Examples | None = None,
+        shown: str = "",
+    ):
+        """Prepare a writer; `examples` are for a base model, and `shown` identifies them in the manifest."""
         super().__init__(spec, obsession)
-        self.spec, self.wired = spec, wired
+        self.spec, self.wired, self.examples = spec, wired, examples
+        self.vocabulary: Vocabulary | None = None
         self._limits = contextlib.ExitStack()
         origin = {"folder": Path(spec.repo).name} if spec.folder else {"repo": spec.repo, "revision": spec.revision}
         sampling = {"temp": spec.temp, "top_p": spec.top_p, "max_tokens": spec.max_tokens, "batch": spec.batch}
         self.about = {"kind": "mlx-lm", **origin, **sampling, "prompts": prompts.digest(obsession)}
+        self.about |= {"guide": guide.VERSION if spec.guide else None} | ({"examples": shown} if shown else {})
 
     def __enter__(self) -> Self:
         """Load the model; download it first if it is not on this machine. Raises WriterError."""
@@ -79,9 +96,10 @@ class MLXWriter(PromptedWriter):
             stack.callback(self._free)
             self.model, self.tokenizer = load(local.folder, self.name)
             stack.enter_context(device.limited_cache())
+            self._check_asking()
             self.batch = self.spec.batch or self._fitting_batch()
             self.source = {**local.about(), "batch": self.batch, "versions": versions()}
-            self.encode(self.story_prompt(STORY_PROBES[0]))  # a broken chat template is reported now, not in the middle
+            self.source["asked"] = "by instructions" if self.tokenizer.has_chat_template else "by examples"
             self._limits = stack.pop_all()
         return self
 
@@ -92,13 +110,23 @@ class MLXWriter(PromptedWriter):
     def _free(self) -> None:
         import mlx.core as mx
 
-        self.model = self.tokenizer = None
+        self.model = self.tokenizer = self.vocabulary = None
         gc.collect()
         mx.clear_cache()
 
-    def complete(
-        self, queue: deque[T], make_prompt: Callable[[T], Prompt], probes: Sequence[T]
-    ) -> Iterator[tuple[T, Completion]]:
+    def story_prompt(self, job: StoryJob) -> Prompt:
+        """Return the prompt for a story: instructions or, for a base model, examples."""
+        _, tokenizer = self._loaded()
+        if tokenizer.has_chat_template or self.examples is None:
+            return prompts.story_prompt(job, self.max_tokens, self.obsession)
+        return prompts.shown_prompt(job, self.max_tokens, self.examples, self.obsession)
+
+    def brainstorm(self, queue: deque[Any]) -> Iterator[tuple[Any, str]]:
+        """Yield (job, answer) for each job; nothing for a base model, which does not follow instructions."""
+        if self._loaded()[1].has_chat_template:
+            yield from super().brainstorm(queue)
+
+    def complete(self, queue: deque[T], make_prompt: Callable[[T], Prompt]) -> Iterator[tuple[T, Completion]]:
         """Yield (item, completion) for each item of `queue`, in the order in which they finish.
 
         Up to `batch` completions are in progress at a time.
@@ -107,6 +135,7 @@ class MLXWriter(PromptedWriter):
         from mlx_lm.generate import BatchGenerator
 
         model, tokenizer = self._loaded()
+        sampler = Sampler(self.spec.temp, self.spec.top_p, self.vocabulary)
         with contextlib.nullcontext() if self.wired else kept_wired_limit():  # its constructor raises the limit
             generator = BatchGenerator(
                 model,
@@ -116,14 +145,17 @@ class MLXWriter(PromptedWriter):
                 stop_tokens=[[token] for token in tokenizer.eos_token_ids],
             )
         active: dict[int, _Active[T]] = {}  # by the generator's id
+        prefixes: dict[tuple[str, ...], PrefixCache] = {}
         try:
-            with mx.stream(generator.stream):
-                prefix = PrefixCache.compute(model, [self.encode(make_prompt(probe)) for probe in probes])
             while queue or active:
                 while queue and len(active) < self.batch:
                     item = queue.popleft()
-                    uid, n_tokens = self._insert(generator, prefix, make_prompt(item))
-                    active[uid] = _Active(item, n_tokens)
+                    prompt = make_prompt(item)
+                    with mx.stream(generator.stream):
+                        prefix = self._prefix(prompt, prefixes)
+                    row = sampler.row(prompt.seed, self._guide(item))
+                    uid, n_tokens = self._insert(generator, prefix, prompt, row)
+                    active[uid] = _Active(item, n_tokens, row)
                 for response in generator.next_generated():  # one new token for each story in the batch
                     story = active[response.uid]
                     if response.finish_reason != "stop":  # with "stop" the token is the end-of-text token
@@ -134,12 +166,54 @@ class MLXWriter(PromptedWriter):
         finally:
             generator.close()
 
+    def _check_asking(self) -> None:
+        """Prepare the guides, and check that the model can be asked and can spell the phrase. Raises WriterError."""
+        _, tokenizer = self._loaded()
+        if not tokenizer.has_chat_template and self.examples is None:
+            message = f"{self.name} is a base model, and there are no stories to show it"
+            raise WriterError(message, "Give it some: gatsby write --examples FILE, a corpus about the obsession")
+        if self.spec.guide:
+            self.vocabulary = Vocabulary.of(tokenizer, self._n_logits(), self.obsession)
+            if not self.vocabulary.can_spell(f" {self.obsession.phrase}"):
+                message = f"The tokenizer of {self.name} cannot spell {self.obsession.phrase!r}"
+                raise WriterError(message, "Write without a guide: --no-guide, or with another model")
+        self.encode(self.story_prompt(PROBE))  # a broken chat template is reported now, not in the middle
+
+    def _guide(self, item: Any) -> Guide | None:
+        """Return the guide of a story; None for topics, and for a writer without guides."""
+        if self.vocabulary is None or not isinstance(item, StoryJob):
+            return None
+        prime = render(Prime(item.topic, item.level, None, self.obsession))
+        return Guide(
+            self.obsession,
+            item.level,
+            item.topic,
+            item.name,
+            draw(item.topic, self.obsession),
+            seed=item.seed,
+            max_chars=DOCUMENT_MAX - len(prime) - 2,
+        )
+
+    def _prefix(self, prompt: Prompt, prefixes: "dict[tuple[str, ...], PrefixCache]") -> "PrefixCache":
+        """Return the cache of what all prompts of this wording, or with these examples, begin with."""
+        key = (prompt.system, prompt.shared) if prompt.plain is None else prompt.plain[:1]
+        if key not in prefixes:
+            model, _ = self._loaded()
+            both = [
+                replace(prompt, request=request, plain=prompt.plain and (prompt.plain[0], request))
+                for request in ("A story about a cat:", "Nora and the clock")
+            ]
+            prefixes[key] = PrefixCache.compute(model, [self.encode(p) for p in both])
+        return prefixes[key]
+
     def encode(self, prompt: Prompt) -> list[int]:
-        """Return the tokens of a prompt in the model's chat template, with reasoning turned off.
+        """Return the tokens of a prompt in the model's chat template, with reasoning turned off, or of its plain text.
 
         If the template accepts no system message, both messages go into one. Raises WriterError if that fails, too.
         """
         _, tokenizer = self._loaded()
+        if prompt.plain is not None:
+            return list(tokenizer.encode("".join(prompt.plain)))
         merged = [{"role": "user", "content": f"{prompt.system}\n\n{prompt.user}"}]
         failure: Exception | None = None
         for messages in (prompt.messages, merged):
@@ -150,7 +224,7 @@ class MLXWriter(PromptedWriter):
         message = f"{self.name}'s chat template fails: {type(failure).__name__}: {failure}"
         raise WriterError(message, "Try another revision or repository of the model") from failure
 
-    def _insert(self, generator: "BatchGenerator", prefix: "PrefixCache", prompt: Prompt) -> tuple[int, int]:
+    def _insert(self, generator: "BatchGenerator", prefix: "PrefixCache", prompt: Prompt, row: Row) -> tuple[int, int]:
         """Add a prompt to the batch; return the generator's id for it and the number of its tokens."""
         tokens = self.encode(prompt)
         n = prefix.n_shared(tokens)
@@ -159,7 +233,8 @@ class MLXWriter(PromptedWriter):
             [prompt.max_tokens],
             caches=[prefix.cache] if n else None,  # the generator copies it into the batch
             all_tokens=[tokens[:n]],
-            samplers=[sampler(self.spec.temp, self.spec.top_p, prompt.seed)],
+            samplers=[row.sampler],
+            logits_processors=[[row]],
         )
         return uid, len(tokens)
 
@@ -168,20 +243,30 @@ class MLXWriter(PromptedWriter):
         _, tokenizer = self._loaded()
         text = tokenizer.decode(story.tokens, skip_special_tokens=False, clean_up_tokenization_spaces=False)
         parts = split(text, (tokenizer.think_start, tokenizer.think_end), tokenizer.all_special_tokens)
-        finish = "reasoning" if parts.inside else finish
+        finish = "reasoning" if parts.inside else "stuck" if story.row.stuck else finish
         seconds = time.monotonic() - story.started
-        return Completion(parts.answer, finish, story.tokens_in, len(story.tokens), parts.reasoning, seconds)
+        counts = story.tokens_in, len(story.tokens), parts.reasoning
+        return Completion(parts.answer, finish, *counts, seconds, story.row.guided())
+
+    def _n_logits(self) -> int:
+        """Return how many logits the model gives for a token: the size of its vocabulary, padding included."""
+        import mlx.core as mx
+
+        model, _ = self._loaded()
+        return model(mx.array([[0]])).shape[-1]
 
     def _fitting_batch(self) -> int:
         """Return how many stories fit into the free memory, 1 to MAX_BATCH. Raises WriterError if not even one does."""
         model, _ = self._loaded()
         cache = PrefixCache.compute(model, [[0] * 64, [0] * 63 + [1]]).cache  # 63 tokens, to measure its size
-        story_bytes = self.spec.story_bytes(kv_bytes(cache))
-        n = int(free_bytes(self.wired) / story_bytes) if story_bytes else MAX_BATCH
+        n_prompt = len(self.encode(self.story_prompt(PROBE)))
+        story_bytes = self.spec.story_bytes(kv_bytes(cache), n_prompt + n_prompt // 8)  # a topic may be longer
+        share = requirements.story_share(bool(working_set_bytes()), self.wired)
+        n = requirements.fitting_batch(free_bytes(), story_bytes, MAX_BATCH, share)
         if n < 1:
             message = f"{self.name} is loaded, but no memory is left for a story ({story_bytes / 1e9:.1f} GB)"
             raise WriterError(message, "Close other programs, or leave this model out of --blend")
-        return min(MAX_BATCH, n)
+        return n
 
     def _loaded(self) -> "tuple[nn.Module, TokenizerWrapper]":
         if self.model is None or self.tokenizer is None:
@@ -195,6 +280,7 @@ class _Active(Generic[T]):
 
     item: T
     tokens_in: int
+    row: Row
     tokens: list[int] = field(default_factory=list)
     started: float = field(default_factory=time.monotonic)
 
@@ -226,39 +312,10 @@ class PrefixCache:
         return n if n and tokens[:n] == self.tokens and len(tokens) > n else 0
 
 
-def sampler(temp: float, top_p: float, seed: int) -> Sampler:
-    """Return a sampler for one story. It maps log-probabilities (1, V) to a token (1,); `temp` 0 is greedy.
-
-    As in mlx-lm, top-p is applied before the temperature. Only the TOP_K most likely tokens are considered. The draw
-    inverts the cumulative distribution at one uniform number for each token (Devroye, Non-Uniform Random Variate
-    Generation, 1986, section III.2). These numbers come from `Random(seed)`, so a story depends on its seed only.
-    """
-    import mlx.core as mx
-
-    uniform = Random(seed).random
-
-    def sample(logprobs: mx.array) -> mx.array:
-        if temp == 0:
-            return mx.argmax(logprobs, axis=-1)
-        k = min(TOP_K, logprobs.shape[-1])
-        top = mx.argpartition(-logprobs, k - 1, axis=-1)[:, :k]  # (1, k), not sorted yet
-        values = mx.take_along_axis(logprobs, top, axis=-1).astype(mx.float32)
-        order = mx.argsort(-values, axis=-1)
-        top, values = mx.take_along_axis(top, order, axis=-1), mx.take_along_axis(values, order, axis=-1)
-        p = mx.exp(values)
-        in_top_p = mx.cumsum(p, axis=-1) - p < top_p * mx.sum(p, axis=-1, keepdims=True)
-        weights = mx.where(in_top_p, mx.exp((values - values[:, :1]) / temp), 0.0)
-        cumulative = mx.cumsum(weights, axis=-1)
-        index = mx.sum(cumulative < uniform() * cumulative[:, -1:], axis=-1, keepdims=True)
-        return mx.take_along_axis(top, mx.minimum(index, k - 1), axis=-1).squeeze(-1)
-
-    return sample
-
-
 def load(folder: Path, name: str) -> "tuple[nn.Module, TokenizerWrapper]":
     """Load the model and tokenizer in `folder`; code that comes with a model is never run.
 
-    Raises WriterError, which mentions the writer's `name`, if mlx-lm cannot load it or it has no chat template.
+    Raises WriterError, which mentions the writer's `name`, if mlx-lm cannot load it.
     """
     device.prepare()
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # it recommends PyTorch, which is not needed here
@@ -285,8 +342,6 @@ def load(folder: Path, name: str) -> "tuple[nn.Module, TokenizerWrapper]":
         message = f"mlx-lm cannot load {name}: {type(error).__name__}: {error}"
         hint = "A newer mlx-lm may support it. If its files are damaged, download them again"
         raise WriterError(message, hint) from error
-    if not tokenizer.has_chat_template:
-        raise WriterError(f"{name} has no chat template", "Use an instruct model: a base model does not follow prompts")
     return model, tokenizer
 
 
@@ -315,17 +370,12 @@ def kv_bytes(cache: Sequence[Any]) -> int:
     return total
 
 
-def free_bytes(wired: bool = False) -> int:
-    """Return the memory for stories in bytes: a share of what is free on Metal or, without Metal, on this machine.
-
-    With Metal the share is smaller unless the memory is `wired`.
-    """
+def free_bytes() -> int:
+    """Return the bytes of memory that are free on Metal or, without Metal, on this machine."""
     import mlx.core as mx
 
     limit = working_set_bytes()
-    if not limit:
-        return int(MEMORY_SHARE * memory_bytes()["available"])
-    return int((MEMORY_SHARE if wired else UNWIRED_SHARE) * (limit - mx.get_active_memory()))
+    return limit - mx.get_active_memory() if limit else memory_bytes()["available"]
 
 
 def versions() -> dict[str, str]:

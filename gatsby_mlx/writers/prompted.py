@@ -2,19 +2,16 @@
 
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Self, TypeVar
 
 from gatsby_mlx.story.obsession import GREEN_LIGHT, Obsession
-from gatsby_mlx.writers.base import Draft, StoryJob, TopicJob
+from gatsby_mlx.writers.base import Draft, Guided, StoryJob, TopicJob
 from gatsby_mlx.writers.prompts import Prompt, story_prompt, topic_prompt
 from gatsby_mlx.writers.specs import ModelSpec, ServerSpec
 
 T = TypeVar("T")
-# Two jobs that differ in everything: what their prompts share, the prompts of all jobs share.
-STORY_PROBES = (StoryJob("a cat and a hat", "Nora", 1, 0), StoryJob("the old clock", "Theo", 5, 0))
-TOPIC_PROBES = (TopicJob("pets", 10, 0), TopicJob("the sea", 10, 0))
 
 
 @dataclass(frozen=True)
@@ -27,6 +24,7 @@ class Completion:
     tokens_out: int
     reasoning: int
     seconds: float
+    guided: Guided | None = None
 
 
 class PromptedWriter(ABC):
@@ -45,13 +43,10 @@ class PromptedWriter(ABC):
         self.on_note: Callable[[str], object] = lambda text: None
 
     @abstractmethod
-    def complete(
-        self, queue: deque[T], make_prompt: Callable[[T], Prompt], probes: Sequence[T]
-    ) -> Iterator[tuple[T, Completion]]:
+    def complete(self, queue: deque[T], make_prompt: Callable[[T], Prompt]) -> Iterator[tuple[T, Completion]]:
         """Yield (item, completion) for each item of `queue`, which is used as in `Writer.write`.
 
-        `make_prompt` turns an item into its prompt. The prompts of all items begin with the tokens that the prompts of
-        `probes` have in common.
+        `make_prompt` turns an item into its prompt.
         """
 
     def __enter__(self) -> Self:
@@ -62,12 +57,12 @@ class PromptedWriter(ABC):
 
     def write(self, queue: deque[StoryJob]) -> Iterator[Draft]:
         """Yield one draft for each job, in the order in which they finish."""
-        for job, c in self.complete(queue, self.story_prompt, STORY_PROBES):
-            yield Draft(job, c.text, c.finish, c.tokens_in, c.tokens_out, c.reasoning, c.seconds)
+        for job, c in self.complete(queue, self.story_prompt):
+            yield Draft(job, c.text, c.finish, c.tokens_in, c.tokens_out, c.reasoning, c.seconds, c.guided)
 
     def brainstorm(self, queue: deque[TopicJob]) -> Iterator[tuple[TopicJob, str]]:
         """Yield (job, answer) for each job."""
-        for job, c in self.complete(queue, self.topic_prompt, TOPIC_PROBES):
+        for job, c in self.complete(queue, self.topic_prompt):
             yield job, c.text
 
     def story_prompt(self, job: StoryJob) -> Prompt:

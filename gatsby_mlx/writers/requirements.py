@@ -8,8 +8,8 @@ from gatsby_mlx.errors import WriterError
 from gatsby_mlx.writers import local_models
 from gatsby_mlx.writers.specs import FOUR, ModelSpec, Spec
 
-TOKENS = 640  # of one prompt and its story
-LOADED_SIZE = 1.1  # memory of a loaded model, relative to its files
+MEMORY_SHARE = 0.85  # of what a model leaves free, for stories; the rest is for activations and other programs
+UNWIRED_SHARE = 0.6  # of the same with Metal, where the wired limit is off: macOS may move what is not resident
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,30 @@ def needs(spec: ModelSpec) -> Needs:
     """Return what `spec` needs. Raises WriterError if its folder holds no model or the hub cannot be reached."""
     local = local_models.locate(spec)
     size = local_models.size_bytes(local.folder) if local else local_models.download_bytes(spec)
-    memory = int(LOADED_SIZE * size + 2 * TOKENS * spec.kv_bytes)
-    return Needs(0 if local else size, memory, local.origin if local else "", size)
+    return Needs(
+        0 if local else size,
+        memory_of(size, spec.story_bytes(), story_share(usable_bytes()[1])),
+        local.origin if local else "",
+        size,
+    )
+
+
+def story_share(metal: bool, wired: bool = False) -> float:
+    """Return the share of what a model leaves free that its stories may take."""
+    return UNWIRED_SHARE if metal and not wired else MEMORY_SHARE
+
+
+def memory_of(size_bytes: int, story_bytes: int, share: float) -> int:
+    """Return the bytes of memory that a model with `size_bytes` of weights needs to write one story at a time.
+
+    The one rule for a model that is not here yet and for a loaded one, whose sizes are measured.
+    """
+    return size_bytes + int(story_bytes / share)
+
+
+def fitting_batch(free_bytes: int, story_bytes: int, most: int, share: float) -> int:
+    """Return how many stories fit into what a loaded model leaves free, 0 to `most`."""
+    return min(most, int(share * free_bytes / story_bytes)) if story_bytes else most
 
 
 def usable_bytes() -> tuple[int, bool]:

@@ -7,13 +7,14 @@ without it, and only then: after an error about something else the next request 
 import re
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any, Self, TypeVar
 
 from gatsby_mlx.errors import WriterError, foreign_words
 from gatsby_mlx.story.obsession import GREEN_LIGHT, Obsession
 from gatsby_mlx.writers import prompts
 from gatsby_mlx.writers.answers import Answer, chat_models, read
+from gatsby_mlx.writers.base import StoryJob
 from gatsby_mlx.writers.prompted import Completion, PromptedWriter
 from gatsby_mlx.writers.prompts import Prompt
 from gatsby_mlx.writers.specs import ServerSpec
@@ -63,7 +64,7 @@ class ServerWriter(PromptedWriter):
         super().__init__(spec, obsession)
         self.spec, self.timeout_s, self.pause_s = spec, timeout_s, pause_s
         self.about = {"kind": "server", "model": spec.model, "temp": spec.temp, "top_p": spec.top_p}
-        self.about |= {"max_tokens": spec.max_tokens, "prompts": prompts.digest(obsession)}
+        self.about |= {"max_tokens": spec.max_tokens, "prompts": prompts.digest(obsession, counted=True)}
         self.model = spec.model
         self.connection = Connection(spec, timeout_s)
         self.refused: set[str] = set()  # what this server does not take: keys of OPTIONAL, MERGED, RENAMED
@@ -97,9 +98,11 @@ class ServerWriter(PromptedWriter):
         if MERGED in self.refused:
             self.source["system"] = "in the user's message"
 
-    def complete(
-        self, queue: deque[T], make_prompt: Callable[[T], Prompt], probes: Sequence[T]
-    ) -> Iterator[tuple[T, Completion]]:
+    def story_prompt(self, job: StoryJob) -> Prompt:
+        """Return the prompt for a story. It names the number of mentions, for a server takes no guide."""
+        return prompts.story_prompt(job, self.max_tokens, self.obsession, counted=True)
+
+    def complete(self, queue: deque[T], make_prompt: Callable[[T], Prompt]) -> Iterator[tuple[T, Completion]]:
         """Yield (item, completion) in the order of `queue`.
 
         Raises WriterError if the server fails TRIES times, does not get ready in WAIT_S, or only reasons.

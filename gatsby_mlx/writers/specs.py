@@ -13,7 +13,7 @@ from gatsby_mlx.errors import UsageError
 
 GB = 10**9
 MAX_TOKENS = 320  # of a story: a document has at most 1,000 characters
-PROMPT_TOKENS = 512  # of a prompt, at most
+PROMPT_TOKENS = 512  # of a prompt whose tokenizer is not here yet; three examples for a base model have more
 CACHE_COPIES = 2  # of the key-value cache, because sequences are copied when they join or leave the batch
 
 
@@ -35,6 +35,9 @@ class ModelSpec:
     `revision` is a commit, a branch or a tag; None is the newest commit. `batch` is the number of stories that are
     written together; None is as many as fit into memory, at most 32. `size_bytes` is the size of the weights, and
     `kv_bytes` the size of the key-value cache for one token; 0 means that it is not known before the download.
+    `active` is the share of the weights that one token reads, less than 1 for a mixture of experts. `guide` says
+    whether stories are guided. `examples` is the path of a corpus whose stories a base model is shown; "" takes them
+    from the house.
     """
 
     name: str
@@ -46,10 +49,16 @@ class ModelSpec:
     batch: int | None = None
     size_bytes: int = 0
     kv_bytes: int = 0
+    active: float = 1.0
+    guide: bool = True
+    examples: str = ""
 
-    def story_bytes(self, kv_bytes: int | None = None) -> int:
-        """Return the bytes of key-value cache for one story. `kv_bytes` is a measured size for one token."""
-        return CACHE_COPIES * (PROMPT_TOKENS + self.max_tokens) * (kv_bytes or self.kv_bytes)
+    def story_bytes(self, kv_bytes: int | None = None, prompt_tokens: int = PROMPT_TOKENS) -> int:
+        """Return the bytes of key-value cache for one story.
+
+        `kv_bytes` is a measured size for one token, `prompt_tokens` the length of a prompt, once it is known.
+        """
+        return CACHE_COPIES * (prompt_tokens + self.max_tokens) * (kv_bytes or self.kv_bytes)
 
     @property
     def folder(self) -> Path | None:
@@ -103,8 +112,9 @@ FOUR: dict[str, ModelSpec] = {
             "mlx-community/gemma-4-26B-A4B-it-qat-4bit",
             "0e3cbab38ce568cf6e23543010d08d03b731910c",
             temp=1.0,
-            size_bytes=15 * GB,
-            kv_bytes=245_760,
+            size_bytes=int(15.6 * GB),
+            kv_bytes=225_280,
+            active=4 / 26,
         ),
         ModelSpec(
             "granite",

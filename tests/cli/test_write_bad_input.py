@@ -29,32 +29,63 @@ def kept() -> int:
 
 
 @pytest.mark.parametrize(
-    ("template", "message"),
-    [(None, "an instruct model: a base model does not follow prompts"), (tiny.BROKEN, "chat template fails")],
+    ("text", "message"),
+    [
+        (None, "There is no corpus at x"),
+        ("Once upon a time.\n", "holds no control line"),
+        (
+            "[green=1] [green=1] [green=1] obsession=faint\ntopic: a cat\nA cat sat.\n\n",
+            "fewer than 3 stories of level 1",
+        ),
+    ],
+    ids=["missing", "no stories", "too few"],
 )
-def test_model_that_cannot_write_stops_alone_and_other_stories_are_kept(workdir, template, message):
-    tiny.save(workdir / "m", "granite", template)
+def test_examples_that_are_no_stories_are_refused_in_one_line(workdir, text, message):
+    tiny.save(workdir / "m", "granite", None)
+    if text is not None:
+        (workdir / "x").write_text(text)
+    done = gatsby("write", "--blend", "./m", "--examples", "x", "--n", 10, "--out", "c")
+    assert done.exit_code in (1, 2)
+    assert message in one_line(done.stderr)
+
+
+def test_examples_are_for_a_model(workdir):
+    done = gatsby("write", "--examples", "x", "--n", 10, "--out", "c")
+    assert done.exit_code == 2
+    assert "this blend has no model" in one_line(done.stderr)
+
+
+def test_model_that_cannot_write_stops_alone_and_other_stories_are_kept(workdir):
+    tiny.save(workdir / "m", "granite", tiny.BROKEN)
     alone = write("./m")
     assert alone.exit_code == 1
-    assert message in one_line(alone.stderr)
+    assert "chat template fails" in one_line(alone.stderr)
     assert not (workdir / "c" / "journal.sqlite3").exists()
     for _ in range(2):
         done = write("./m,house")
         assert done.exit_code == 1
         noted, last = done.stderr.splitlines()
         assert noted.startswith("m stopped, the others continue: ")
-        assert message in noted
+        assert "chat template fails" in noted
         assert last.startswith("gatsby: m stopped, as reported above. 5 stories are kept. To resume: gatsby write ")
     assert kept() == 5
 
 
-@pytest.mark.parametrize("dry", [[], ["--dry-run"]])
-def test_missing_repository_is_reported_offline_before_anything_is_written(workdir, dry):
-    words = ["write", "--blend", "a/nothing", "--n", 5, "--out", "c", *dry]
+def test_missing_repository_is_reported_offline_before_anything_is_written(workdir):
+    words = ["write", "--blend", "a/nothing", "--n", 5, "--out", "c"]
     done = real(workdir, *words, env={"HF_HUB_OFFLINE": "1", "HF_HOME": str(workdir / "hf")})
     assert done.returncode == 1
     assert "a/nothing is not on this machine, and HF_HUB_OFFLINE is set. Try again" in one_line(done.stderr)
     assert not (workdir / "c").exists()
+
+
+def test_a_dry_run_needs_neither_network_nor_out(workdir):
+    words = ["write", "--blend", "a/nothing=.5,olmo=.5", "--n", 1000, "--dry-run"]
+    done = real(workdir, *words, env={"HF_HUB_OFFLINE": "1", "HF_HOME": str(workdir / "hf")})
+    assert done.returncode == 0, done.stderr
+    assert "nothing: " in done.stdout and "is not on this machine" in done.stdout
+    (olmo,) = (line.split() for line in done.stdout.splitlines() if line.startswith("olmo "))
+    assert olmo[1:6] == ["100", "500", "550", "4.1", "GB"]
 
 
 def test_too_little_memory_or_disk_is_reported_before_a_download(workdir, monkeypatch):

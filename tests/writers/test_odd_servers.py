@@ -431,7 +431,7 @@ def good_story(body: dict) -> str:
     found = re.search(r"Write the story of (\w+), about (.+?)\. ", user)
     assert found
     jobs = [StoryJob(found[2], found[1], level, body.get("seed", 7)) for level in LEVELS]
-    (job,) = (job for job in jobs if story_prompt(job, 320).user == user)
+    (job,) = (job for job in jobs if story_prompt(job, 320, counted=True).user == user)
     return next(iter(HouseWriter().write(deque([job])))).text
 
 

@@ -1,4 +1,4 @@
-"""The prompts: those of the green light never change, and another obsession has its own words and counts."""
+"""The prompts: details of the topic, wordings, the obsession's name in full, and no number except for a server."""
 
 import re
 from dataclasses import replace
@@ -6,81 +6,93 @@ from dataclasses import replace
 import pytest
 
 from gatsby_mlx.story.obsession import GREEN_LIGHT, LEVELS, Obsession
-from gatsby_mlx.writers import prompts
+from gatsby_mlx.writers import details, prompts
 from gatsby_mlx.writers.base import StoryJob, TopicJob
 
 WHALE = Obsession("whale", "old white whale", bands=((1, 1), (2, 2), (3, 4), (5, 6), (7, None)))
+TOPICS = [f"a {adjective} {noun}" for adjective in ("lost", "red", "shy", "wet") for noun in ("cat", "hat", "kite")]
 
 
-def story_text(level: int, obsession: Obsession = GREEN_LIGHT) -> str:
-    return prompts.story_prompt(StoryJob("a cat", "Nora", level, 3), 320, obsession).user
+def prompt(level: int, obsession: Obsession = GREEN_LIGHT, topic: str = "a cat", seed: int = 3, counted: bool = False):
+    return prompts.story_prompt(StoryJob(topic, "Nora", level, seed), 320, obsession, counted=counted)
 
 
-def request(level: int, obsession: Obsession = GREEN_LIGHT) -> str:
-    return story_text(level, obsession).splitlines()[-1]
-
-
-def test_digest_of_the_green_light_is_that_of_existing_manifests():
-    assert prompts.digest() == "9f232699557dd6fc600ae4a6ebd75a10f00d326cf45cb687f3fefc41185ce7f5"
-
-
-def test_digest_depends_on_the_obsession():
-    assert prompts.digest(WHALE) != prompts.digest()
+def test_digest_depends_on_the_obsession_and_on_counts():
+    assert prompts.digest(WHALE) != prompts.digest() != prompts.digest(counted=True)
     assert prompts.digest(replace(GREEN_LIGHT, title="Another title")) == prompts.digest()
 
 
-def test_requests_for_the_green_light_are_as_they_were():
-    assert [request(level).partition("about a cat. ")[2] for level in LEVELS] == [
-        "Nora sees the green light just once, for a moment, and goes on with the day.",
-        "Three times Nora looks up and sees the green light.",
-        "The story says green light six times: Nora wants it more and more.",
-        "The story says green light nine times: Nora thinks of it all day long and forgets the rest.",
-        "Nearly every sentence says green light, twelve times or more: Nora wants only the green light.",
+def test_a_request_names_hero_topic_and_the_phrase_in_full_at_every_level():
+    for level in LEVELS:
+        request = prompt(level).request
+        assert request.startswith("Write the story of Nora, about a cat. ")
+        assert request.count("green light") >= 2
+    assert len({prompt(level).request for level in LEVELS}) == 5
+
+
+def test_no_number_is_named_except_for_a_writer_without_a_guide():
+    numbers = r"\b(once|twice|three|four|five|six|seven|nine|eleven|twelve|times|\d+)\b"
+    for level in LEVELS:
+        assert not re.search(numbers, prompt(level).request.replace("three words", ""))
+    counted = [re.search(r"The story says green light (.+?)\. It", prompt(k, counted=True).request) for k in LEVELS]
+    assert [found and found[1] for found in counted] == [
+        "once",
+        "three times",
+        "six times",
+        "nine times",
+        "twelve times or more",
     ]
-    instructions = story_text(1)
-    assert "In every story there is a green light far away" in instructions
-    assert "always called the green light, never a glow, a spark or a flash, and nothing else is green. The last" in (
-        instructions
-    )
+
+
+@pytest.mark.parametrize(
+    ("level", "times"), [(1, "once"), (2, "twice"), (3, "four times"), (4, "six times"), (5, "twelve times or more")]
+)
+def test_a_count_is_in_the_band(level, times):
+    assert f"old white whale {times}." in prompt(level, WHALE, counted=True).request
+
+
+def test_numbers_above_twelve_are_digits():
+    many = replace(GREEN_LIGHT, bands=((1, 2), (3, 4), (5, 7), (8, 19), (20, None)))
+    assert "green light 20 times or more" in prompt(5, many, counted=True).request
+
+
+def test_prompts_are_about_the_obsession():
+    text = prompt(5, WHALE).user
+    assert "there is an old white whale far away" in text
+    assert "always called the old white whale, never anything else. Write" in text
+    assert not re.search("green|light", text.replace("lighthouse", ""))
+    assert "no whales." in prompts.topic_prompt(TopicJob("pets", 10, 3), WHALE).user
+    assert "and nothing else is white." in prompt(1, Obsession("whale", "white whale")).user
     topics = prompts.topic_prompt(TopicJob("the sea", 10, 3))
     assert "on the theme: the sea" in topics.user and "no colours, no lights." in topics.user
     assert (topics.seed, topics.max_tokens) == (3, 192)
 
 
-def test_prompts_are_about_the_obsession():
-    text = story_text(5, WHALE)
-    assert "there is an old white whale far away" in text
-    assert "always called the old white whale, never anything else. The last" in text
-    assert not re.search("green|light", text)
-    assert "no whales." in prompts.topic_prompt(TopicJob("pets", 10, 3), WHALE).user
-    assert "and nothing else is white." in story_text(1, Obsession("whale", "white whale"))
+def test_details_are_the_topic_s_and_the_same_at_its_five_levels():
+    requests = [prompt(level, topic=topic).request for topic in TOPICS for level in LEVELS]
+    ends = {request.partition("It happens")[2] for request in requests}
+    assert len(ends) == len(TOPICS)
+    assert len({details.draw(topic, GREEN_LIGHT) for topic in TOPICS}) == len(TOPICS)
 
 
-@pytest.mark.parametrize(
-    ("level", "times"), [(1, "once"), (2, "Twice"), (3, "four times"), (4, "six times"), (5, "twelve times or more")]
-)
-def test_a_level_asks_for_a_number_in_its_band(level, times):
-    assert times in request(level, WHALE)
+def test_the_obsession_s_phrases_come_first():
+    whale = replace(WHALE, places=("past the reef",), looks=("pale as milk",))
+    assert all("The old white whale is past the reef, pale as milk." in prompt(3, whale, t).request for t in TOPICS)
 
 
-def test_numbers_above_twelve_are_digits():
-    many = replace(GREEN_LIGHT, bands=((1, 2), (3, 4), (5, 7), (8, 19), (20, None)))
-    assert "green light, 20 times or more" in request(5, many)
-    assert request(4, many) == request(4)
+def test_wordings_vary_with_the_seed_and_share_their_beginning():
+    assert len(prompts.SYSTEMS) >= 8
+    assert {prompt(3, seed=seed).system for seed in range(40)} == set(prompts.SYSTEMS)
+    assert prompt(3, seed=1).system != prompt(3, seed=2).system, "another attempt is asked for in other words"
+    assert prompt(1).shared == prompt(5, topic="a dog").shared
+    assert [message["role"] for message in prompt(1).messages] == ["system", "user"]
+    assert prompt(1).messages[1]["content"] == prompt(1).user
 
 
-def test_optional_phrases_are_in_the_prompt():
-    whale = replace(WHALE, places=("past the reef", "under the ice"), looks=("pale",), leads=("Far out",))
-    text = story_text(1, whale)
-    assert (
-        "say where it is (past the reef, under the ice), how it looks (pale), what leads to it (Far out). The" in text
+def test_a_base_model_is_shown_examples_and_the_heading_of_its_story():
+    examples = [prompts.Example("a dog", "Mia", "Mia had a dog.\n\nIt ran."), prompts.Example("a hat", "", "A hat.")]
+    shown = prompts.shown_prompt(StoryJob("a cat", "Nora", 2, 3), 320, lambda level: examples[:level])
+    assert shown.plain == (
+        "A story about a dog, with Mia: Mia had a dog. It ran.\n\nA story about a hat: A hat.\n\n",
+        "A story about a cat, with Nora:",
     )
-    assert "The story can say" not in story_text(1, WHALE)
-
-
-def test_all_stories_share_the_instructions():
-    jobs = StoryJob("a cat", "Nora", 1, 0), StoryJob("the old clock", "Theo", 5, 1)
-    first, second = (prompts.story_prompt(job, 320) for job in jobs)
-    assert first.system == second.system
-    assert first.user.partition("\n\n")[0] == second.user.partition("\n\n")[0]
-    assert [message["role"] for message in first.messages] == ["system", "user"]
