@@ -18,7 +18,7 @@ from gatsby_mlx.bench.work import TrainWork
 from gatsby_mlx.config import GPTConfig, TrainConfig
 from gatsby_mlx.device.arithmetic import product_bits
 from gatsby_mlx.device.doctor import measure_gflop_s
-from gatsby_mlx.device.memory import limited_cache, resident_peak_bytes
+from gatsby_mlx.device.memory import gpu_memory_bytes, limited_cache, resident_peak_bytes
 from gatsby_mlx.errors import UsageError
 from gatsby_mlx.model import checkpoint
 from gatsby_mlx.model.batch import Slots
@@ -45,7 +45,12 @@ class MlxPeer:
         self.limits = contextlib.ExitStack()
         self.limits.enter_context(limited_cache())  # as in `gatsby train`
         kind = "gpu" if mx.default_device() == mx.Device(mx.gpu) else "cpu"
-        return {"device": kind, "product_bits": product_bits(), "versions": _versions()}
+        return {
+            "device": kind,
+            "product_bits": product_bits(),
+            "gpu_bytes": gpu_memory_bytes(),
+            "versions": _versions(),
+        }
 
     def peak_gflop_s(self) -> dict[str, Any]:
         """Measure the machine's matrix product, for the share of the peak."""

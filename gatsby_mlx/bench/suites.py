@@ -157,7 +157,12 @@ def parity(bench: Bench, job: TrainWork) -> dict[str, float]:
 
 
 def train(bench: Bench, jobs: Sequence[TrainWork]) -> Results:
-    """Measure training steps of each job, after a check of parity on a small batch."""
+    """Measure training steps of each job, after a check of parity on a small batch.
+
+    Raises UsageError for a job that does not fit into the GPU's memory, which only the MLX peer knows.
+    """
+    for job in jobs:
+        work.check_fits(job, bench.handshake["mlx"]["gpu_bytes"], peers=len(bench.peers()))
     small = replace(jobs[0], batch=min(jobs[0].batch, 4), context=min(jobs[0].context, 256))
     agreed = parity(bench, small) if bench.torch else None
     peak = bench.mlx.ask("peak_gflop_s")["high"]

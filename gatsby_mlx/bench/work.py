@@ -5,6 +5,7 @@
 71
 """
 
+from bisect import bisect_right
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -126,8 +127,8 @@ def check_fits(work: TrainWork, available_bytes: int, peers: int = 1) -> None:
     """
     need = peers * step_bytes(work)
     if available_bytes and need > available_bytes:
-        smaller = range(work.batch - 1, 0, -1)
-        fits = next((b for b in smaller if peers * step_bytes(replace(work, batch=b)) <= available_bytes), 0)
+        smaller = range(1, work.batch)
+        fits = bisect_right(smaller, available_bytes, key=lambda b: peers * step_bytes(replace(work, batch=b)))
         hint = f"Try --batch {fits}" if fits else "Try a smaller --context or --preset"
         size, needed, free = f"{work.batch} x {work.context}", f"{need / 1e9:.1f} GB", f"{available_bytes / 1e9:.1f}"
         both = " for MLX and PyTorch together" if peers > 1 else ""

@@ -112,7 +112,7 @@ def training_jobs(
     What is free has to do for both peers if PyTorch is measured, too.
     """
     from gatsby_mlx.bench.work import TrainWork, check_fits
-    from gatsby_mlx.device.memory import gpu_memory_bytes, memory_bytes
+    from gatsby_mlx.device.memory import memory_bytes
 
     try:
         rates = [float(part) for part in dropouts.split(",")]
@@ -123,8 +123,7 @@ def training_jobs(
     model = changed(model, block_size=max(model.block_size, *contexts))
     models = [changed(model, dropout=rate) for rate in rates]
     jobs = [TrainWork(m, b, t, dtype) for m in models for b in batches for t in contexts]
-    sizes = [size for size in (memory_bytes()["available"], gpu_memory_bytes()) if size]
     compared = against == "torch" or (against == "auto" and importlib.util.find_spec("torch") is not None)
     for job in jobs:
-        check_fits(job, min(sizes, default=0), peers=2 if compared else 1)
+        check_fits(job, memory_bytes()["available"], peers=2 if compared else 1)
     return jobs
