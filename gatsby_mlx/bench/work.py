@@ -10,7 +10,6 @@ from typing import Any
 
 from gatsby_mlx.config import DTYPES, GPTConfig
 from gatsby_mlx.errors import UsageError
-from gatsby_mlx.training.micro import activation_bytes
 
 DEVICES = ("gpu", "cpu", "mps", "cuda")
 STORY_CHARS = 480  # the length in which the baseline counts mentions
@@ -112,7 +111,7 @@ def step_bytes(work: TrainWork) -> int:
     Besides the activations there are 6 copies of the weights, in the optimizer and the gradients. A test compares this
     with what MLX allocates.
     """
-    return work.chars * activation_bytes(work.model, work.context) + 24 * n_params(work.model)
+    return work.chars * work.model.activation_bytes(work.context) + 24 * n_params(work.model)
 
 
 def check_fits(work: TrainWork, available_bytes: int, peers: int = 1) -> None:
