@@ -44,6 +44,18 @@ class GPTConfig:
         if self.gelu not in ("tanh", "erf") or not 0 <= self.dropout < 1:
             raise UsageError(f"gelu is tanh or erf and dropout in [0, 1), not {self.gelu!r} and {self.dropout}")
 
+    def activation_bytes(self, context: int) -> int:
+        """Estimate the bytes that a training step takes for each character of sequences of `context`: an upper bound.
+
+        In float32, where attention is not fused and nothing is compiled, a layer keeps about 21 numbers for each
+        channel and 3 for each pair of a head and a position for the backward pass; dropout adds 3 and 1.5, its masks
+        among them. The backward pass of one layer needs 16 and 2 more, the logits 4 for each id of the vocabulary.
+        """
+        wide, square = (24, 4.5) if self.dropout else (21, 3)
+        channels, pairs = self.n_embd, self.n_head * context
+        kept = self.n_layer * (wide * channels + square * pairs)
+        return int(4 * (kept + 16 * channels + 2 * pairs + 4 * self.vocab_size))
+
 
 @dataclass(frozen=True)
 class TrainConfig:

@@ -109,15 +109,10 @@ def train_flops(c: GPTConfig, context: int | None = None) -> float:
 def step_bytes(work: TrainWork) -> int:
     """Estimate the bytes of a training step where attention is not fused and nothing is compiled: an upper bound.
 
-    A layer keeps about 21 arrays of [B, T, C] and 3 of [B, H, T, T] for the backward pass; dropout adds 3 and 1.5, its
-    masks among them. The backward pass of one layer needs 16 and 2 more, the logits 4 of [B, T, V], the optimizer and
-    the gradients 6 copies of the weights. A test compares this with what MLX allocates.
+    Besides the activations there are 6 copies of the weights, in the optimizer and the gradients. A test compares this
+    with what MLX allocates.
     """
-    c = work.model
-    wide, square = (24, 4.5) if c.dropout else (21, 3)
-    kept = c.n_layer * (wide * c.n_embd + square * c.n_head * work.context)
-    one_layer = 16 * c.n_embd + 2 * c.n_head * work.context
-    return int(4 * (work.chars * (kept + one_layer + 4 * c.vocab_size) + 6 * n_params(c)))
+    return work.chars * work.model.activation_bytes(work.context) + 24 * n_params(work.model)
 
 
 def check_fits(work: TrainWork, available_bytes: int, peers: int = 1) -> None:

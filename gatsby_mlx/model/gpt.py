@@ -60,7 +60,9 @@ class Embedding(nn.Embedding):
     gradient = "product"
 
     def __call__(self, x: mx.array) -> mx.array:
-        return self.weight[x] if self.gradient == "scatter" else cast(mx.array, _rows(self.weight, x))
+        if self.gradient == "scatter" or not self.training:
+            return self.weight[x]
+        return cast(mx.array, _rows(self.weight, x))
 
 
 class CausalSelfAttention(nn.Module):

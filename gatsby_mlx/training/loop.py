@@ -260,8 +260,9 @@ class Run:
     @property
     def _way_out(self) -> str:
         """What helps when the GPU or the memory gives out: steps that need less at once, and what is saved."""
-        smaller = "Close other programs first, or train a smaller --preset"
-        return f"{self.out / 'last'} is complete: go on with the same command and --resume. {smaller}"
+        half = max(1, self.config.micro_chars // 2)
+        again = f"go on with the same command, --resume and less at once: --micro-chars {half}"
+        return f"{self.out / 'last'} is complete: {again}. Close other programs first"
 
     @contextlib.contextmanager
     def _log(self) -> Iterator[TextIO]:

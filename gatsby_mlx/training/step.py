@@ -103,10 +103,10 @@ class Gradients:
             weights = model.parameters()
             sums, gradients = value_and_grad(*batch)
             model.update(weights)  # value_and_grad leaves its tracers in the model
-            return mx.stack(sums), gradients
+            return mx.stack(list(sums)), gradients
 
         def losses(*batch: mx.array) -> mx.array:
-            return mx.stack(loss_sums(model, *batch))
+            return mx.stack(list(loss_sums(model, *batch)))
 
         self._gradients, self._losses = self._compiled(gradients), self._compiled(losses)
 
