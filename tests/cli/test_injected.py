@@ -208,8 +208,9 @@ def walk(name: str, failure: str, folder: Path, model: Path, corpus: Path) -> No
         done = gatsby(*words)
     check(name, done.exit_code, done.stderr, done.exception)
     check_whole(folder)
-    again(name, words, folder)
-    check_whole(folder)
+    if done.exit_code:
+        again(name, words, folder)
+        check_whole(folder)
 
 
 @pytest.mark.parametrize("name", WRITING)
@@ -253,7 +254,12 @@ def test_output_that_cannot_be_written_is_one_line(ready, model, corpus, name, h
         except BaseException as raised:
             error = raised
     os.close(fd)
-    check(name, getattr(error, "code", 1), errors.getvalue(), error)
+    if how == "full device":
+        check(name, getattr(error, "code", 1), errors.getvalue(), error)
+    else:  # the reader has had enough, as `head` has: that is no error to speak of
+        assert isinstance(error, SystemExit), error
+        assert error.code in (0, 1, 2)
+        assert "Traceback" not in errors.getvalue()
     check_whole(ready)
 
 

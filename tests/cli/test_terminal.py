@@ -191,7 +191,12 @@ def test_full_disk_leaves_no_corpus_and_a_second_try_finishes(workdir):
     assert gatsby("write", "--n", 5, "--out", "c").exit_code == 0
 
 
-def test_ctrl_c_in_training_saves_and_the_hint_resumes_to_the_end(workdir, corpus):
+@pytest.mark.parametrize(
+    "number",
+    [signal.SIGINT, signal.SIGTERM, pytest.param(signal.SIGHUP, marks=pytest.mark.slow)],
+    ids=lambda number: number.name,
+)
+def test_ctrl_c_in_training_saves_and_the_hint_resumes_to_the_end(number, workdir, corpus):
     out = workdir / "my run"
     words = ["train", "--preset", "pocket", "--corpus", str(corpus), "--out", str(out), "--max-chars", "3000000"]
     child = subprocess.Popen(
@@ -205,7 +210,7 @@ def test_ctrl_c_in_training_saves_and_the_hint_resumes_to_the_end(workdir, corpu
     log, deadline = out / "metrics.jsonl", time.monotonic() + 60
     while not (log.exists() and log.read_text().count("\n") > 3) and time.monotonic() < deadline:
         time.sleep(0.05)
-    child.send_signal(signal.SIGINT)
+    child.send_signal(number)
     stdout, stderr = child.communicate(timeout=60)
     assert child.returncode == 130, stderr
     assert stdout == ""
