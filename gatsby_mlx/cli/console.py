@@ -140,6 +140,11 @@ def choose_model(model: str | None) -> Path:
     return shipped_model
 
 
+def names_a_model(model: str | None) -> bool:
+    """Return whether another model than the one that ships is named, whose alphabet may have other letters."""
+    return model is not None or bool(os.environ.get("GATSBY_MODEL"))
+
+
 def load_model(model: str | None) -> "Model":
     """Return the model that `--model` names; say on stderr what makes it slow here, if anything does."""
     from gatsby_mlx import api

@@ -48,7 +48,7 @@ def new(phrase: str, out: Path | None) -> None:
 
 
 @command.command()
-@click.argument("which", metavar="[FILE|MODEL]", required=False)
+@click.argument("which", metavar="[FILE/MODEL]", required=False)
 @json_option
 def show(which: str | None, as_json: bool) -> None:
     """Show the obsession of a TOML file, a corpus or a model; by default the green light.

@@ -17,10 +17,11 @@ from gatsby_mlx.cli.console import (
     load_model,
     max_tokens_option,
     model_option,
+    names_a_model,
     sampling_options,
 )
 from gatsby_mlx.errors import UsageError
-from gatsby_mlx.story.prime import fold_topic
+from gatsby_mlx.story.prime import ALPHABET
 
 if TYPE_CHECKING:
     from gatsby_mlx.api import Model
@@ -102,6 +103,7 @@ def story_set(
     """
     from gatsby_mlx import api
     from gatsby_mlx.evaluation import stories
+    from gatsby_mlx.evaluation.topics import read_topics
 
     path = options["stories"]
     if options["topics"] and options["n_topics"] is not None:
@@ -119,9 +121,8 @@ def story_set(
         n = n_topics if options["n_topics"] is None else options["n_topics"]
         plan = replace(plan, topics=api.evaluation_topics(model, n))
     elif options["topics"]:
-        alphabet = model.checkpoint.tokenizer.alphabet
-        topics = dict.fromkeys(fold_topic(topic, alphabet, model.obsession) for topic in plan.topics)
-        plan = replace(plan, topics=tuple(topics))
+        topics = read_topics(options["topics"], model.checkpoint.tokenizer.alphabet, model.obsession)
+        plan = replace(plan, topics=topics)
     return api.tell_stories(model, plan, path, ProgressLine())
 
 
@@ -141,7 +142,8 @@ def _plan(
     sampling = {k: options[k] for k in ("temp", "top_k", "top_p")}
     if kept is None or given & {"topics", "n_topics"}:
         n = n_topics if options["n_topics"] is None else options["n_topics"]
-        topics = read_topics(options["topics"], None) if options["topics"] else default_topics(n)
+        alphabet = None if names_a_model(options["model"]) else ALPHABET  # of the model, which is not loaded yet
+        topics = read_topics(options["topics"], alphabet) if options["topics"] else default_topics(n)
     else:
         topics = kept.topics
     if kept is None:

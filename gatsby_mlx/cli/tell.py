@@ -17,6 +17,7 @@ from gatsby_mlx.cli.console import (
     load_model,
     max_tokens_option,
     model_option,
+    names_a_model,
     printable,
     sampling_options,
     stream,
@@ -34,8 +35,8 @@ class Topic(click.Argument):
     """TOPIC, which is not needed beside --prompt."""
 
     def process_value(self, ctx: click.Context, value: Any) -> Any:
-        needed = ctx.params.get("prompt") is None or not self.value_is_missing(value)
-        return super().process_value(ctx, value) if needed else None
+        instead = isinstance(ctx.params.get("prompt"), str) and self.value_is_missing(value)
+        return None if instead else super().process_value(ctx, value)
 
 
 COLUMN = 30  # characters: the narrowest column of five stories side by side
@@ -77,7 +78,7 @@ def command(topic, level, all_levels, seed, prompt, max_tokens, as_json, temp, t
         write_on(prompt, seed, max_tokens, model, temp=temp, top_k=top_k, top_p=top_p)
         return
     levels = LEVELS if all_levels else (check_level(level),)
-    if model is None or topic.isascii():  # another model than the one that ships may know more letters
+    if topic.isascii() or not names_a_model(model):
         fold_topic(topic)  # refuses most bad topics before the model is loaded
     from gatsby_mlx.story.sampling import Sampling
 
