@@ -426,9 +426,9 @@ def examples_of(spec: ModelSpec, obsession: Obsession) -> "tuple[Examples | None
 
 def world_of(specs: Collection[Spec]) -> "World":
     """Return the world that a blend takes topics and names from: a smaller one if its writer is the only one."""
-    from gatsby_mlx.house import FULL, PLAIN, SMALL
+    from gatsby_mlx.house import FULL, PLAIN, SMALL, TALES
 
-    smaller = {"house-plain": PLAIN, "house-small": SMALL}
+    smaller = {"house-plain": PLAIN, "house-small": SMALL, "house-tales": TALES}
     name, *more = (spec.name for spec in specs)
     return FULL if more else smaller.get(name, FULL)
 

@@ -33,7 +33,7 @@ REFRESH_S = 0.2
     default="house",
     show_default=True,
     help="Writers with their shares, or a .toml file. Names: four (olmo, ministral, gemma, granite), house, "
-    "house-plain, house-small, server:URL#MODEL, a repository of the hub, a folder with a model.",
+    "house-plain, house-tales, house-small, server:URL#MODEL, a repository of the hub, a folder with a model.",
 )
 @click.option(
     "--n",

@@ -7,8 +7,8 @@ True
 
 from gatsby_mlx.house.story import MENTIONS, write_story
 from gatsby_mlx.house.topics import compose_topics
-from gatsby_mlx.house.world import FULL, PLAIN, SMALL, World
+from gatsby_mlx.house.world import FULL, PLAIN, SMALL, TALES, World
 
 NAMES: tuple[str, ...] = FULL.names
 
-__all__ = ["FULL", "MENTIONS", "NAMES", "PLAIN", "SMALL", "World", "compose_topics", "write_story"]
+__all__ = ["FULL", "MENTIONS", "NAMES", "PLAIN", "SMALL", "TALES", "World", "compose_topics", "write_story"]

@@ -13,6 +13,7 @@ from functools import cache
 from gatsby_mlx.house import sentences
 from gatsby_mlx.house.grammar import Dice, Pronouns, ing, participle, past
 from gatsby_mlx.house.lexicon import Noun
+from gatsby_mlx.house.quests import Quest
 from gatsby_mlx.house.reading import Topic
 
 # What somebody who does this wants; the partner's noun follows.
@@ -99,12 +100,20 @@ def topic_trouble(topic: Topic) -> str:
     return clause if clause and not no_trouble and (clause in known or TROUBLED.match(clause)) else ""
 
 
-def set_deed(slots: dict[str, str], topic: Topic, star: Noun, hero: bool, pronouns: Pronouns, dice: Dice) -> str:
+def set_deed(
+    slots: dict[str, str], topic: Topic, star: Noun, hero: bool, pronouns: Pronouns, dice: Dice, quest: Quest | None
+) -> str:
     """Set the slots of a wish, a trouble or (for a child with a thing) a day with it; return which of these it is.
 
-    "wish_known" and "trouble_known" are those that the topic names.
+    "wish_known" and "trouble_known" are those that the topic names. A `quest` decides if the topic names none.
     """
     wish, trouble = topic_wish(topic), topic_trouble(topic)
+    if quest:
+        if quest.kind == "wish":
+            _wish(slots, quest.deed, pronouns, hero)
+        else:
+            _trouble(slots, f"{{it}} {quest.trouble}", pronouns, hero, (quest.deed, dice.choice(quest.done)), dice)
+        return quest.kind
     if wish or trouble:
         kind = "wish" if wish else "trouble"
     else:
@@ -112,7 +121,8 @@ def set_deed(slots: dict[str, str], topic: Topic, star: Noun, hero: bool, pronou
     if kind == "wish":
         _wish(slots, wish or dice.choice(star.wants).removeprefix("to "), pronouns, hero)
     elif kind == "trouble":
-        _trouble(slots, "{it} " + trouble if trouble else dice.choice(star.troubles), pronouns, hero, dice)
+        clause = "{it} " + trouble if trouble else dice.choice(star.troubles)
+        _trouble(slots, clause, pronouns, hero, remedy(clause.removeprefix("{it} "), dice), dice)
     else:
         deed, done = slots.pop("use3"), slots.pop("used3")
         slots.update(want=deed, wanting=ing(deed), had_want=participle(deed), want_i=deed, aim=deed)
@@ -165,15 +175,17 @@ def _goal(slots: dict[str, str], deed: str, pronouns: Pronouns | None) -> None:
     slots["deed_you"] = Pronouns("you").fill(deed) if pronouns else deed
 
 
-def _trouble(slots: dict[str, str], clause: str, pronouns: Pronouns, hero: bool, dice: Dice) -> None:
-    """Set the slots of the trouble `clause` and of its remedy."""
+def _trouble(
+    slots: dict[str, str], clause: str, pronouns: Pronouns, hero: bool, remedy: tuple[str, str], dice: Dice
+) -> None:
+    """Set the slots of the trouble `clause` and of its remedy: a deed, and how it ended well, with or without {who}."""
     who = slots["he"] if hero else slots["t"]
     trouble = clause.removeprefix("{it} ")
     filled = _agree(pronouns.fill(trouble), slots)
     slots["trouble"], slots["trouble_name"] = f"{who} {filled}", f"{slots['Name'] if hero else who} {filled}"
     if not LASTING.match(filled):  # it happens in a moment: for sentences that say when
         slots["event"], slots["event_name"] = slots["trouble"], slots["trouble_name"]
-    deed, fixed = remedy(trouble, dice)
+    deed, fixed = remedy
     slots["aim"] = deed
     whom = slots["him"] if hero else who
     if hero:
@@ -181,7 +193,9 @@ def _trouble(slots: dict[str, str], clause: str, pronouns: Pronouns, hero: bool,
     else:
         general = (f"put things right for {who}", f"cheer up {who}", f"help {who}")
         _goal(slots, f"help {who} {pronouns.fill(deed)}" if deed else dice.choice(general), None)
-    if fixed:
+    if "{who}" in fixed:
+        slots["done_clause"] = pronouns.fill(fixed.replace("{who}", who).replace("{was}", slots["was"]))
+    elif fixed:
         slots["done_clause"] = f"{who} {_agree(pronouns.fill(fixed), slots)}"
     else:
         slots["done_clause"] = dice.choice(sentences.lines("remedy")).replace("{who}", whom)

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from functools import cache
 
 from gatsby_mlx.house import sentences
-from gatsby_mlx.house.deed import goal, set_deed, topic_wish
+from gatsby_mlx.house.deed import goal, set_deed, topic_trouble, topic_wish
 from gatsby_mlx.house.grammar import PRONOUNS, Dice, Pronouns, ing, participle, past
 from gatsby_mlx.house.lexicon import Noun, gender, hero_pronoun, limb, limbs, nouns
+from gatsby_mlx.house.quests import Quest, quests
 from gatsby_mlx.house.reading import QUESTIONS, Topic
 from gatsby_mlx.house.world import FULL, World
 from gatsby_mlx.story.obsession import GREEN_LIGHT
@@ -40,13 +41,15 @@ class Outline:
     """The outline of a story: the words for the slots of its templates, and what kind of story it is.
 
     `mode` is "hero" if the topic's noun is the hero, else "child". `want` is "wish", "day" or "trouble"; it is
-    "wish_known" or "trouble_known" if the topic names it. `has_partner` says whether the partner has slots.
+    "wish_known" or "trouble_known" if the topic names it. `has_partner` says whether the partner has slots. `attempts`
+    are clauses that say what was tried and how it failed; they belong to a quest.
     """
 
     mode: str
     want: str
     slots: dict[str, str]
     has_partner: bool
+    attempts: tuple[str, ...] = ()
 
 
 def make_outline(topic: Topic, name: str, dice: Dice, world: World = FULL) -> Outline:
@@ -62,7 +65,9 @@ def make_outline(topic: Topic, name: str, dice: Dice, world: World = FULL) -> Ou
     _topic(slots, topic, star, hero)
     _company(slots, topic, partner, hero, he, dice, world)
     _prop(slots, topic.nouns[:2], dice, world)
-    want = set_deed(slots, topic, star, hero, pronouns, dice)
+    named = topic_wish(topic) or topic_trouble(topic)
+    quest = dice.choice(quests()) if world.quests and not named else None
+    want = set_deed(slots, topic, star, hero, pronouns, dice, quest)
     dear = slots["p"] if "p" in slots and slots["p"] != slots["h"] else goal(slots["deed"])
     # What the hero turns away from: {x}, or {y} in sentences that also name the helper.
     slots["x"] = slots["t"] if not hero else dear or "{an_h}"
@@ -72,21 +77,39 @@ def make_outline(topic: Topic, name: str, dice: Dice, world: World = FULL) -> Ou
         slots["others"] = slots["plural"]
     else:
         slots["star"] = slots["t"]
-    _advice(slots, hero or want == "day", dice, world)
-    return Outline("hero" if hero else "child", want, slots, "p" in slots)
+    _advice(slots, hero or want == "day", dice, world, quest)
+    attempts = tuple(_owned(text, slots, hero) for text in quest.attempts) if quest else ()
+    return Outline("hero" if hero else "child", want, slots, "p" in slots, attempts)
 
 
-def _advice(slots: dict[str, str], alone: bool, dice: Dice, world: World) -> None:
+def _owned(text: str, slots: dict[str, str], hero: bool) -> str:
+    """Fill {whom} and {whose} in a text of a quest: the one whose wish or trouble it is."""
+    whom, whose = (slots["himself"], slots["his"]) if hero else (slots["t"], slots["its"])
+    return text.replace("{whom}", whom).replace("{whose}", whose)
+
+
+def _advice(slots: dict[str, str], alone: bool, dice: Dice, world: World, quest: Quest | None) -> None:
     """Set what a helper says about the deed, and what the hero then does. `alone`: the deed helps nobody else."""
+    if quest:
+        said, did = dice.choice(quest.advice)
+        slots["advice"], slots["advised"] = _owned(said, slots, alone), _owned(did, slots, alone)
+        slots["idea"] = _owned(dice.choice([did for _, did in quest.advice if "{h}" not in did]), slots, alone)
+    else:
+        slots["advice"], slots["advised"] = _usual_advice(slots, alone, dice, world)
+    if not re.search(r"\b(?:I|me|my|us|we)\b", slots["advice"]):
+        slots["saying"] = slots["advice"]  # can also be a saying of the hero's mother
+
+
+def _usual_advice(slots: dict[str, str], alone: bool, dice: Dice, world: World) -> tuple[str, str]:
+    """Return what a helper says about a kind of deed, and what the hero then does."""
     kind = deed_kind(slots["aim"])
     fitting = kind if kind != "any" and dice.chance(FITTING) else "any"
     for_whom = ("me",) if alone else ("it",) if slots["it"] == "it" else ()
     advice = [
         texts for use, *texts in sentences.pairs("advice") if use in (fitting, *(f"{fitting} {w}" for w in for_whom))
     ]
-    slots["advice"], slots["advised"] = dice.choice(advice[: world.depth])
-    if not re.search(r"\b(?:I|me|my|us|we)\b", slots["advice"]):
-        slots["saying"] = slots["advice"]  # can also be a saying of the hero's mother
+    said, did = dice.choice(advice[: world.depth])
+    return said, did
 
 
 def deed_kind(deed: str) -> str:

@@ -23,8 +23,10 @@ WORDS = {1: range(85, 134), 2: range(85, 134), 3: range(85, 132), 4: range(85, 1
 CHARS, DOCUMENT = 895, 930  # most characters of a story, and of topic and story together: the prime fits into 1,000
 DRAWS, REDRAWS = 200, 8
 LIMITS, SHORT, LAST = {1: 106, 2: 94, 3: 75, 4: 70, 5: 72}, 44, 112  # most characters of a beat
+MORE, MORE_WORDS = 10, 24  # and how many more in a world with quests, whose stories have more words, too
 NEW = {"an_h": "h", "a_prop": "prop"}  # slots for the first time that somebody or something is named, and afterwards
-LONGER = ("REMEMBER", "ACHE", "FORGET", "BREAK", "LAST")  # roles that may have LAST characters
+ATTEMPT = "attempt"  # a role whose templates are the outline's
+LONGER = ("REMEMBER", "ACHE", "FORGET", "BREAK", "LAST", "RUN")  # roles that may have LAST characters
 PASSER_BY = re.compile(r"\{[Cc]reature\}")  # an animal that passes by; a story has one at most
 
 # The numbers of mentions at each level, with their weights.
@@ -140,7 +142,9 @@ def _draw(
         first, second = narrator.short(missing)
         paragraphs[-1:] = [first, f"{second} {paragraphs[-1]}"]
     story = "\n\n".join(paragraphs)
-    fits = len(words(story)) in WORDS[level] and len(story) <= max_chars and GREEN_LIGHT.count(story) == target
+    most_words = WORDS[level].stop + (MORE_WORDS if world.quests else 0)
+    has_length = WORDS[level].start <= len(words(story)) < most_words and len(story) <= max_chars
+    fits = has_length and GREEN_LIGHT.count(story) == target
     # The topic's noun must come again in the second half.
     has_noun = re.search(rf"\b{re.escape(outline.slots['noun'])}\b", story[len(story) // 2 :].lower())
     return story if fits and has_noun else None
@@ -173,13 +177,16 @@ class Narrator:
             return ""
         mode, name = self.outline.mode, f"light_{role.lower()}" if role.isupper() else role
         if role == "turn" and "advised" not in self.known:
-            name = "turn_alone"
+            name = "turn_idea" if self.outline.attempts else "turn_alone"
+        if role == "try" and self.outline.attempts:
+            name = "try_quest"
         if role == "open" and "topic_said" in self.outline.slots:
             name = "open_said"
         if role == "wish":
             name, mode = ("wish", "hero") if self.outline.want == "day" else (self.outline.want, mode)
         by_mode = f"{name}_{mode}"
         limit = SHORT if role == "SHORT" else LAST if role in LONGER else self.limit
+        limit += MORE if self.world.quests else 0
         return self.draw(by_mode if sentences.lines(by_mode) else name, limit)
 
     def draw(self, role: str, limit: int) -> str:
@@ -207,7 +214,8 @@ class Narrator:
         """Return short sentences with this many mentions in total, from long to short, in two halves."""
         texts: list[str] = []
         while mentions > 0:
-            text = self.beat("SHORT")
+            longer = self.world.quests and mentions > 2 and self.dice.chance(0.35)
+            text = self.beat("RUN" if longer else "SHORT")
             n = GREEN_LIGHT.count(text)
             if n <= mentions:
                 texts.append(text)
@@ -217,7 +225,7 @@ class Narrator:
 
     def pick(self, role: str) -> str:
         """Draw an unused template that the outline can fill; for mentions, prefer one with words of the story."""
-        lines = self.world.lines(role)
+        lines = self.outline.attempts if role == ATTEMPT else self.world.lines(role)
         for _ in range(4 * len(lines)):
             line = self.dice.choice(lines)
             if line in self.used or not _needs(line) <= self.known or (self.has_passer_by and PASSER_BY.search(line)):
@@ -232,6 +240,8 @@ class Narrator:
 
     def left_over(self, role: str, lines: tuple[str, ...]) -> tuple[str, ...]:
         """Return the templates to use if none of `lines` fits: some that the world leaves out, else used ones."""
+        if role == ATTEMPT:
+            return lines
         fitting = tuple(line for line in sentences.lines(role) if _needs(line) <= self.known)
         others = tuple(line for line in fitting if line not in lines and line not in self.used)
         return self.world.few(others) or fitting
@@ -262,4 +272,4 @@ def _needs(line: str) -> frozenset[str]:
     """Return the slots of the outline that a template needs. Slots that are roles need nothing."""
     slots = {slot if slot == "Name" else slot[0].lower() + slot[1:] for slot in re.findall(r"\{(\w+)\}", line)}
     slots -= {known for new, known in NEW.items() if new in slots}
-    return frozenset(slot for slot in slots if not sentences.lines(slot))
+    return frozenset(slot for slot in slots if slot != ATTEMPT and not sentences.lines(slot))

@@ -32,6 +32,7 @@ class World:
     n_names: int | None = None
     n_forms: int | None = None
     uniform: bool = False
+    quests: bool = False
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -41,10 +42,14 @@ class World:
     def lines(self, role: str) -> tuple[str, ...]:
         """Return the templates of a role in this world."""
         lines = sentences.lines(role)
+        if self.quests:
+            lines = _tailed(role, lines + sentences.lines(f"{role}_more"))
         if not role.startswith("open_"):
             return _shortest(lines, self.depth)
         if self.uniform:
             lines = tuple(line for line in lines if not re.search(r"\{(he|him|his)\}.*\{Name\}", line))
+        if self.quests:  # a model makes two heroes of a noun that is given its name later
+            lines = tuple(line for line in lines if "Now give" not in line)
         return _shortest(lines, self.depth and 3 * self.depth)
 
     def few(self, lines: tuple[str, ...]) -> tuple[str, ...]:
@@ -66,11 +71,22 @@ class World:
     def noun(self, noun: Noun) -> Noun:
         """Return `noun` with the phrases that stories use in this world."""
         noun = _cut(noun, self.phrases)
-        return _uniform(noun) if self.uniform else noun
+        return _uniform(noun, 1 if self.quests else 0) if self.uniform else noun
 
     def topic(self, topic: Topic) -> Topic:
         """Return `topic` with the phrases that stories use in this world."""
         return replace(topic, nouns=tuple(map(self.noun, topic.nouns)))
+
+
+_ONLY_THE_LIGHT = re.compile(r"(?:(?<=[.?!] )|(?<=[.?!]\" ))((?:The g|G)reen light)\.")
+
+
+@cache
+def _tailed(role: str, lines: tuple[str, ...]) -> tuple[str, ...]:
+    """Let something follow the sentences of level 5 that are only "The green light.": half of all sentences are."""
+    if role not in ("light_short", "light_break", "light_last"):
+        return lines
+    return tuple(_ONLY_THE_LIGHT.sub(r"\1 {light_tail}.", line) for line in lines)
 
 
 @cache
@@ -88,19 +104,20 @@ def _cut(noun: Noun, n: int | None) -> Noun:
 
 
 @cache
-def _uniform(noun: Noun) -> Noun:
-    """Return `noun` with the phrases that suit everything. Sun and moon keep theirs."""
-    source = noun if noun.kind == "sky" else _anything()
+def _uniform(noun: Noun, record: int) -> Noun:
+    """Return `noun` with the phrases of a record of anything.txt. Sun and moon keep theirs."""
+    source = noun if noun.kind == "sky" else _anything()[record]
     return replace(noun, **{name: getattr(source, name) for name in ("homes", "does", "use", "wants", "troubles")})
 
 
 @cache
-def _anything() -> Noun:
+def _anything() -> list[Noun]:
     text = resources.files("gatsby_mlx.house").joinpath("anything.txt").read_text(encoding="utf-8")
-    return read_table(text, "anything.txt")[0]
+    return read_table(text, "anything.txt")
 
 
 FULL = World("full", n_forms=58)
 WORDS = "cat kitten dog puppy bunny pony cow horse lamb pig hen duck doll kite balloon bubble moon sun star cloud"
 PLAIN = World("plain", depth=6, phrases=2, uniform=True)
+TALES = World("tales", phrases=4, uniform=True, quests=True)
 SMALL = World("small", frozenset(WORDS.split()), depth=2, phrases=1, n_names=2, n_forms=12)

@@ -21,7 +21,8 @@ CACHE_COPIES = 2  # of the key-value cache, because sequences are copied when th
 class HouseSpec:
     """The house writer, which needs no model.
 
-    `house-plain` uses the full vocabulary with fewer templates, for a model that trains in hours. `house-small` has a
+    `house-plain` uses the full vocabulary with fewer templates, for a model that trains in hours. `house-tales` uses
+    all templates, with wishes that suit every noun, and attempts and advice that suit the wish. `house-small` has a
     small vocabulary as well, for a model that trains in minutes.
     """
 
@@ -126,7 +127,7 @@ FOUR: dict[str, ModelSpec] = {
     )
 }
 SHARES = {"olmo": 0.3, "ministral": 0.3, "gemma": 0.2, "granite": 0.2}  # the blend of gatsby-nanogpt-2
-HOUSES = ("house", "house-plain", "house-small")
+HOUSES = ("house", "house-plain", "house-small", "house-tales")
 KNOWN = f"four, {', '.join((*FOUR, *HOUSES))}, server:URL#MODEL, a repository (OWNER/NAME) or a folder with a model"
 
 

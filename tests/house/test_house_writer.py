@@ -33,6 +33,7 @@ def test_make_writer_gives_each_house_its_world():
         "house": {"kind": "house", "version": 2},
         "house-plain": {"kind": "house", "version": 4, "world": "plain"},
         "house-small": {"kind": "house", "version": 2, "world": "small"},
+        "house-tales": {"kind": "house", "version": 1, "world": "tales"},
     }
 
 

@@ -6,8 +6,10 @@ from collections import Counter
 
 import pytest
 
-from gatsby_mlx.house import FULL, NAMES, PLAIN, SMALL, World, compose_topics, sentences, write_story
+from gatsby_mlx.evaluation.variety import measure
+from gatsby_mlx.house import FULL, NAMES, PLAIN, SMALL, TALES, World, compose_topics, sentences, write_story
 from gatsby_mlx.house.lexicon import hero_pronoun, nouns
+from gatsby_mlx.house.quests import Quest, quests
 from gatsby_mlx.house.reading import read_topic
 from gatsby_mlx.house.story import BEATS, MENTIONS
 from gatsby_mlx.story import text
@@ -47,7 +49,7 @@ def stories_in(world: World, n: int) -> list[tuple[str, str, int, str]]:
     ]
 
 
-@pytest.fixture(scope="module", params=[FULL, PLAIN, SMALL], ids=lambda world: world.name)
+@pytest.fixture(scope="module", params=[FULL, PLAIN, SMALL, TALES], ids=lambda world: world.name)
 def stories(request) -> list[tuple[str, str, int, str]]:
     return stories_in(request.param, 200)
 
@@ -150,7 +152,7 @@ def test_plain_world_has_all_nouns_and_fewer_templates():
     assert len(wishes) == 1 and PLAIN.noun(nouns()["moon"]).wants not in wishes
 
 
-@pytest.mark.parametrize("world", [FULL, PLAIN], ids=lambda world: world.name)
+@pytest.mark.parametrize("world", [FULL, PLAIN, TALES], ids=lambda world: world.name)
 def test_stories_follow_the_topics_of_visitors(world):
     def stories(topic: str) -> list[str]:
         return [write_story(topic, "Nora", 1, seed, world) for seed in range(12)]
@@ -165,6 +167,39 @@ def test_stories_follow_the_topics_of_visitors(world):
     shoe = " ".join(stories("the girl who lost her shoe"))
     assert "her shoe" in shoe and "its shoe" not in shoe
     assert "mans" not in " ".join(stories("an old man and the sea"))
+
+
+def test_attempts_and_advice_in_the_world_of_tales_belong_to_the_wish():
+    def marks(quest: Quest) -> list[str]:  # the longest plain pieces of its attempts and of what the hero then did
+        texts = [*quest.attempts, *(did for _, did in quest.advice)]
+        return [max(re.split(r"\{\w+\}", text), key=len).strip() for text in texts]
+
+    topics = compose_topics(60, 4, TALES)
+    stories = [write_story(topic, "Nora", level, 5, TALES) for topic in topics for level in (1, 2)]
+    found = [{quest.deed for quest in quests() if any(m in story for m in marks(quest))} for story in stories]
+    assert max(map(len, found)) == 1
+    assert sum(map(len, found)) > 0.7 * len(stories)  # the others have a topic that names its own wish, or no attempt
+    assert len(set().union(*found)) > 25
+
+
+def test_quests_can_be_had_by_everything_and_solved_alone():
+    for quest in quests():
+        assert len(quest.attempts) >= 4 and len(quest.advice) >= 4
+        assert any("{h}" not in did for _, did in quest.advice), quest.deed
+        assert all("but" in text or "and" in text for text in quest.attempts)
+        assert quest.done if quest.kind == "trouble" else not quest.trouble
+        assert all("{who}" in done for done in quest.done)
+        assert not re.search("green|light", " ".join((quest.deed, *quest.attempts, *map(" ".join, quest.advice))))
+
+
+def test_tales_share_fewer_sentences_than_the_plain_world():
+    topics = compose_topics(60, 5, PLAIN)
+    for level in MENTIONS:
+        tales, plain = (
+            [write_story(topic, world.names[i % 40], level, i, world) for i, topic in enumerate(topics)]
+            for world in (TALES, PLAIN)
+        )
+        assert measure(tales).shared < 0.5 * measure(plain).shared, level
 
 
 def test_only_the_plain_world_composes_topics_as_visitors_do():
