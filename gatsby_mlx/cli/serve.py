@@ -14,6 +14,7 @@ from gatsby_mlx.cli.console import PATH, choose_model, warn_if_slow
 if TYPE_CHECKING:
     from gatsby_mlx.api import Model
     from gatsby_mlx.exhibit.app import Teller
+    from gatsby_mlx.exhibit.records import Counts
     from gatsby_mlx.exhibit.sources import Sources
 
 
@@ -135,11 +136,8 @@ def command(kiosk, idle, night, qr, refuse, counts, access_log, host, allow_host
         _say_who_can_reach(host, urls[1:])
         if qr and not settings.code_url:
             click.echo("warning: this machine has no address for others, so no code is shown", err=True)
-        serving = server.Server(application(Exhibit(tellers, settings, kept)), _closer(tellers))
-        try:
-            serving.run([listening])
-        finally:
-            kept.save()
+        serving = server.Server(application(Exhibit(tellers, settings, kept)), _closer(tellers, kept))
+        serving.run([listening])
     for teller in tellers:
         if isinstance(teller.engine.failure, GatsbyError):
             raise teller.engine.failure
@@ -172,12 +170,13 @@ def _sources(model: "Model", corpus: Path | None) -> "Sources":
     return Sources((lambda: found) if found else None, sha256)
 
 
-def _closer(tellers: Sequence["Teller"]) -> Callable[[], None]:
-    """Return a function that closes every engine."""
+def _closer(tellers: Sequence["Teller"], counts: "Counts") -> Callable[[], None]:
+    """Return a function that closes every engine and saves the counts: SIGTERM leaves no time after it."""
 
     def close() -> None:
         for teller in tellers:
             teller.engine.close()
+        counts.save()
 
     return close
 
