@@ -66,6 +66,7 @@ class Engine:
         self.ready = False
         self.failure: BaseException | None = None
         self._queue: deque[StoryRequest] = deque()
+        self._starting: StoryRequest | None = None  # has left the queue and is not in the batch yet
         self._pulls: deque[tuple[Future[np.ndarray], Iterator[np.ndarray | None]]] = deque()
         self._story_seconds = STORY_SECONDS
         self._closing = False
@@ -146,7 +147,8 @@ class Engine:
     def _check_share(self, visitor: Visitor) -> None:
         """Raise ShareError if this visitor has as many requests as one may have. What has no address has no share."""
         waiting = [request for request in self._queue if not request.cancelled]
-        telling = {story.request for story in list(self.live.values()) if not story.request.cancelled}
+        begun = {self._starting, *(story.request for story in list(self.live.values()))}
+        telling = [request for request in begun if request and not request.cancelled]
         of_page = sum(request.visitor.token == visitor.token for request in [*waiting, *telling])
         of_address = sum(request.visitor.address == visitor.address for request in waiting)
         if visitor.token and of_page >= PAGE_REQUESTS:
@@ -237,12 +239,13 @@ class Engine:
             with self._work:
                 if not self._queue or len(self._queue[0].params.levels) > len(free):
                     return
-                request = self._queue.popleft()
+                request = self._starting = self._queue.popleft()
                 request.move_to(0)
                 self._renumber()
             taken = free[: len(request.params.levels)]
             for slot, level in zip(taken, request.params.levels, strict=True):
                 self._begin(slot, request, level)
+            self._starting = None
             self._read_light(taken)
 
     def _begin(self, slot: int, request: StoryRequest, level: int) -> None:
