@@ -55,7 +55,7 @@ _AFTER_NOUNS = "|".join(
     """a an the and or but who that which was were is are had has have went ran saw sat lived found wanted liked loved
     could would named called in on at of by to from with near under over behind beside into for as so it he she they
     one every because when while where made came looked took got said did fell up down out away all than then
-    there""".split()
+    there here now again""".split()
 )
 _NOUNS = re.compile(
     rf"\b({_ARTICLES})\s+((?:[a-z][a-z'-]*\s+){{0,3}}?[a-z][a-z'-]+)"

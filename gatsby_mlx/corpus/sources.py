@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from gatsby_mlx import files
 from gatsby_mlx.errors import CorpusError, UsageError
 
 # What a field may be called, the likelier name first. The names of a file are compared in lower case.
@@ -131,6 +132,7 @@ def decode(path: Path, source: Source | None = None) -> str:
     Raises CorpusError for a file that is not text in UTF-8 or, with its byte order mark, in UTF-16.
     """
     source = source or Source()
+    files.refuse_pointer(path, CorpusError)
     try:
         data = path.read_bytes()
     except OSError as error:

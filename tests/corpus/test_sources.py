@@ -139,6 +139,7 @@ def test_damaged_corpus_is_read_by_its_control_lines(given):
         (b"", "a.txt", "has no story"),
         (b"\x89PNG\xff", "a.txt", "is not text in UTF-8"),
         (b"A\0B", "a.txt", "NUL"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 9\n", "a.jsonl", "Git LFS pointer"),
         (b"{", "a.json", "is not JSON"),
         (b"3", "a.json", "is not a list"),
     ],

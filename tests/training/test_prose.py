@@ -123,7 +123,8 @@ def test_text_that_does_not_fill_windows_says_how_much_it_needs(tmp_path, preset
 
 
 def test_windows_of_a_corpus_keep_its_stories_and_its_dial(tmp_path, preset):
-    texts = [f"Mia had a {thing} here. " + "A green light. " * n for n in (1, 3, 5) for thing in "abcdefghijk"]
+    things = "boat kite ball lamp shoe hat drum bell coat spoon".split()
+    texts = [f"Mia had a {thing} here. " + "A green light. " * n for n in (1, 3, 5) for thing in things]
     corpus = gatsby.import_stories(texts, tmp_path / "corpus").corpus
     plan = api.plan_training(corpus, "pocket", tmp_path / "run", sequences="windows")
     assert (plan.config.rows, plan.config.short_chars, plan.config.split) == ("window", 0, "topic")
