@@ -15,8 +15,10 @@ Write a corpus, train on it, and measure what the dial does to the new model's s
 Nothing here prints. Long work yields events or takes a callback. Errors are those of `gatsby_mlx.errors`.
 """
 
+import contextlib
 import json
 import os
+import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property, partial
@@ -36,6 +38,7 @@ from gatsby_mlx.corpus.load import load as load_corpus
 from gatsby_mlx.corpus.plan import WriteConfig
 from gatsby_mlx.corpus.write import Event, WriteRun
 from gatsby_mlx.device.awake import awake
+from gatsby_mlx.device.blas.shim import cache_folder
 from gatsby_mlx.device.interrupts import interrupts
 from gatsby_mlx.device.ranks import Ranks
 from gatsby_mlx.errors import CheckpointError, CorpusError, GatsbyError, TopicError, UsageError, WriterError
@@ -44,10 +47,11 @@ from gatsby_mlx.evaluation.figures import dial_plot
 from gatsby_mlx.evaluation.html import mark
 from gatsby_mlx.evaluation.stories import StoryPlan, StorySet, source_of, tell
 from gatsby_mlx.hub import remote
+from gatsby_mlx.story.english import counted
 from gatsby_mlx.story.obsession import GREEN_LIGHT, LEVELS, Obsession
 from gatsby_mlx.story.prime import build, check_level, fold, fold_topic
 from gatsby_mlx.story.sampling import TEMP, Job, Sampling, Story
-from gatsby_mlx.training.record import Step, Validation, begun_micro_chars, check_out, read_metrics
+from gatsby_mlx.training.record import Record, Step, Validation, check_out, read_metrics, read_record
 from gatsby_mlx.writers.base import Writer
 from gatsby_mlx.writers.specs import ModelSpec, ServerSpec, Spec
 
@@ -59,11 +63,13 @@ if TYPE_CHECKING:  # these import MLX or the house's lexicon, which not every ca
     from gatsby_mlx.training.loop import Run
     from gatsby_mlx.writers.mlx_lm import Examples
 
-RUNS, MODELS, DEMO_RUN = Path("runs"), Path("models"), Path("demo/run")
+RUNS, MODELS = Path("runs"), Path("models")
+MODEL_VARIABLE = "GATSBY_MODEL"  # the environment variable that names the model where no option does
 WRITE_ON = 500  # characters after a prompt, where no number is given
 STORIES = 1000  # of a corpus, where no number is given
 EXAMPLES = 3  # of each level, that a base model is shown
 DIAL_TOPICS, REPORT_TOPICS = 24, 120
+STORY_CHARS = 650  # of a story: the mean of the house's corpora
 SEED_END = 2**32  # every random generator in use takes a seed from 0 to this, less 1
 MAKE_ONE = "Make one with: gatsby demo, or name one with --model DIR"
 
@@ -74,7 +80,7 @@ Progress = Callable[[int, int], None]  # finished stories, all stories
 
 
 def find_model(which: "str | Path | None" = None) -> Path:
-    """Return the folder of the model that `which` names; None is the one that ships.
+    """Return the folder of the model that `which` names; None is what GATSBY_MODEL names, else the one that ships.
 
     A name is, in this order: a folder (a checkpoint or a run), a shipped checkpoint ("small"), a folder in models/, a
     repository of the hub (OWNER/NAME or OWNER/NAME@REVISION) in its cache. Nothing is downloaded. Raises
@@ -83,6 +89,8 @@ def find_model(which: "str | Path | None" = None) -> Path:
     >>> find_model().name
     'small'
     """
+    if which is None:
+        which = os.environ.get(MODEL_VARIABLE) or None
     if which is None:
         if (shipped_folder := shipped.checkpoint()) is None:
             raise CheckpointError("No checkpoint ships with this installation", MAKE_ONE)
@@ -111,16 +119,10 @@ def _repository(folder: Path) -> str | None:
     return source(folder).get("repository")
 
 
-def newest_run() -> Path | None:
-    """Return the run folder that was trained last, in runs/ or the demo's, or None."""
-    folders = [folder for folder in [*RUNS.glob("*"), DEMO_RUN] if not folder.name.startswith(".")]
-    names = ("best-dial", "best-loss", "last")
-    configs = [c for folder in folders for name in names if (c := folder / name / "config.json").is_file()]
-    return max(configs, key=lambda path: (path.stat().st_mtime_ns, path)).parent.parent if configs else None
-
-
 def load(which: "str | Path | None" = None) -> "Model":
-    """Load the model that `which` names: a folder, a run or a repository (see `find_model`); None: the one that ships.
+    """Load the model that `which` names: a folder, a run or a repository (see `find_model`).
+
+    None is what the environment variable GATSBY_MODEL names, else the one that ships.
 
     Raises CheckpointError for a folder that holds no sound checkpoint.
 
@@ -192,9 +194,15 @@ class Model:
         """What the checkpoint's config.json says of its training."""
         return self.checkpoint.info
 
+    @property
+    def corpus_sha256(self) -> str | None:
+        """The sha256 of the corpus that the model learned from, None if it is not known."""
+        known = self.info.get("corpus")
+        return known.get("sha256") if isinstance(known, dict) else None
+
     def __repr__(self) -> str:
         c = self.checkpoint.model.config
-        shape = f"{c.n_layer} layers, {c.n_head} heads, {c.n_embd} wide, context {c.block_size}"
+        shape = f"{counted(c.n_layer, 'layer')}, {counted(c.n_head, 'head')}, {c.n_embd} wide, context {c.block_size}"
         return f"<model {self.path.name}: {shape}, {self.checkpoint.model.n_params():,} parameters>"
 
     @property
@@ -565,7 +573,7 @@ def write_config(
     if topics is None:
         return WriteConfig(n, seed, blend.obsession)
     if len(given) < n_topics:
-        message = f"{source} has {len(given)} topics, and {n} stories need {n_topics}"
+        message = f"{source} has {counted(len(given), 'topic')}, and {n} stories need {n_topics}"
         raise UsageError(message, f"Try --n {len(LEVELS) * len(given)}")
     return WriteConfig(n, seed, blend.obsession, tuple(given[:n_topics]))
 
@@ -614,7 +622,8 @@ def unfinished(run: WriteRun, reported: Collection[str] = ()) -> WriterError:
     hint = (
         f"To resume: {run.command}. For a corpus of what there is: gatsby write --assemble --out {quote(str(run.out))}"
     )
-    return WriterError(f"{message}. {len(run.ledger.filled)} stories are kept", hint)
+    n = len(run.ledger.filled)
+    return WriterError(f"{message}. {counted(n, 'story')} {'is' if n == 1 else 'are'} kept", hint)
 
 
 def reason(error: Exception) -> str:
@@ -687,7 +696,7 @@ class TrainOptions(TypedDict, total=False):
     seed: int | None
     sequences: str | None
     obsession: "Obsession | str | Path | None"
-    resume: bool
+    resume: "bool | str | Path"
     ranks: Ranks | None
 
 
@@ -745,7 +754,7 @@ def plan_training(
     seed: int | None = None,
     sequences: str | None = None,
     obsession: "Obsession | str | Path | None" = None,
-    resume: bool = False,
+    resume: "bool | str | Path" = False,
     ranks: Ranks | None = None,
 ) -> "Run":
     """Return the run that trains `preset` on `corpus` (None: the one that ships) in the folder `out`.
@@ -755,15 +764,24 @@ def plan_training(
     values replace the preset's. `sequences` are "stories" (one each) or "windows" of the text (None: the preset's
     kind). With windows `corpus` may be plain text, a novel say: the model then has no dial and writes on from a prompt.
     `obsession` is for a corpus without a manifest. `micro_chars` is how many characters go through the model at once:
-    by default the preset's on a CPU, what memory permits on a GPU, and in a run that is resumed what it was. `resume`
-    continues the run in `out` exactly, if `micro_chars` stays. Raises UsageError for more `micro_chars` than a step
-    has, OutputError for a folder that is in use, CheckpointError for one that holds another run or none, and for a
-    `start` of another obsession or alphabet.
+    by default the preset's on a CPU, and what memory permits on a GPU.
+
+    `resume` continues the run in `out`, or in the folder that it names, exactly if `micro_chars` stays. Its corpus and
+    options come from the run; given ones must be the same, except that `micro_chars` may be others, and that more
+    `max_chars` extend it. Raises UsageError for more `micro_chars` than a step has, OutputError for a folder that is in
+    use, CheckpointError for one that holds no run or one of other options, and for a `start` of another obsession or
+    alphabet, CorpusError for a corpus that is not there.
     """
     from gatsby_mlx.model import checkpoint
     from gatsby_mlx.training import micro
     from gatsby_mlx.training.loop import Run
 
+    ranks = ranks or Ranks()
+    if resume:
+        folder = Path(RUNS / (preset or ("tune" if start else "story")) if out is None else out)
+        given = {"preset": preset, "max_chars": max_chars, "lr": lr, "dropout": dropout, "dtype": dtype, "seed": seed}
+        given |= {"sequences": sequences, "micro_chars": micro_chars}
+        return _resumed(folder if resume is True else Path(resume), ranks, corpus, start, given)
     preset = preset or ("tune" if start else "story")
     chosen = config.preset(preset)
     recipe = config.changed(chosen.training, max_chars=max_chars, lr=lr, dtype=dtype, seed=seed)
@@ -771,25 +789,23 @@ def plan_training(
         recipe = _with_sequences(recipe, sequences)
     shape = config.changed(chosen.model, dropout=dropout)
     folder = Path(out) if out is not None else RUNS / preset
-    ranks = ranks or Ranks()
     if ranks.first:
-        check_out(folder, resume)
+        check_out(folder, resume=False)
     origin = checkpoint.load(find_start(start)) if start or preset == "tune" else None
-    if micro_chars is None and resume:
-        micro_chars = ranks.broadcast(begun_micro_chars(folder) if ranks.first else None)
     if micro_chars is None:
         micro_chars = ranks.broadcast(micro.micro_chars(recipe, origin.model.config if origin else shape, ranks.size))
-    elif micro_chars > recipe.batch_chars:
-        message = f"A step has {recipe.batch_chars:,} characters, fewer than --micro-chars {micro_chars:,}"
-        raise UsageError(message, f"Try --micro-chars {recipe.batch_chars}")
+    _check_micro_chars(micro_chars, recipe)
     recipe = config.changed(recipe, micro_chars=micro_chars)
     text = corpus if isinstance(corpus, Corpus) else _corpus_at(corpus, recipe, obsession)
     if text.is_prose:
         recipe = config.changed(recipe, rows="window", split="tail", short_chars=0, swap=0.0, dial_topics=0)
-    run = Run(text, shape, recipe, folder, preset, ranks, origin)
-    if resume:
-        run.resume()
-    return run
+    return Run(text, shape, recipe, folder, preset, ranks, origin)
+
+
+def _check_micro_chars(micro_chars: int, recipe: config.TrainConfig) -> None:
+    if micro_chars > recipe.batch_chars:
+        message = f"A step has {recipe.batch_chars:,} characters, fewer than --micro-chars {micro_chars:,}"
+        raise UsageError(message, f"Try --micro-chars {recipe.batch_chars}")
 
 
 def _with_sequences(recipe: config.TrainConfig, sequences: str) -> config.TrainConfig:
@@ -809,6 +825,64 @@ def _corpus_at(
     if path is not None and recipe.rows == "window" and Path(path).exists() and not is_corpus(path):
         return load_prose(path)
     return load_corpus(path or shipped.corpus(), None if obsession is None else as_obsession(obsession))
+
+
+def _resumed(
+    folder: Path,
+    ranks: Ranks,
+    corpus: "Corpus | str | Path | None",
+    start: "str | Path | None",
+    given: Mapping[str, Any],
+) -> "Run":
+    """Return the run in `folder` as it was saved; `given` options that are not None must be those of the run."""
+    from gatsby_mlx.model import checkpoint
+    from gatsby_mlx.training.loop import Run
+
+    record = Record.from_json(ranks.broadcast(read_record(folder).to_json() if ranks.first else None))
+    known = {**vars(record.model), **vars(record.config), "preset": config.ALIASES.get(record.preset, record.preset)}
+    known["sequences"] = "windows" if record.config.rows == "window" else "stories"
+    asked = {name: value for name, value in given.items() if value is not None}
+    if "preset" in asked:
+        asked["preset"] = config.preset(asked["preset"]).name
+    longer = asked.get("max_chars", 0) > record.config.max_chars
+    differing = {name: value for name, value in asked.items() if known[name] != value}
+    if longer:
+        del differing["max_chars"]
+    recipe = record.config
+    if micro_chars := differing.pop("micro_chars", None):  # the way out where a GPU's memory gives out
+        _check_micro_chars(micro_chars, recipe)
+        recipe = config.changed(recipe, micro_chars=micro_chars)
+    if start:
+        weights = files.sha256(checkpoint.resolve(find_start(start)) / checkpoint.WEIGHTS)
+        if weights != (record.start or {}).get("weights"):
+            known["from"] = f"weights {record.start['weights'][:12]}..." if record.start else "nothing"
+            differing["from"] = start
+    hint = f"Leave out what comes from the run: gatsby train --resume {quote(str(folder))}"
+    if differing:
+        values = "; ".join(f"--{name.replace('_', '-')} is {known[name]}, not {v}" for name, v in differing.items())
+        raise CheckpointError(f"{folder} belongs to a run with another {', '.join(differing)}: {values}", hint)
+    text = _corpus_of_run(record, folder, corpus, hint)
+    run = Run(text, record.model, recipe, folder, record.preset, ranks, record=record)
+    run.resume()
+    if longer:
+        run.extend(asked["max_chars"])
+    return run
+
+
+def _corpus_of_run(record: Record, folder: Path, corpus: "Corpus | str | Path | None", hint: str) -> Corpus:
+    """Return the corpus that the run in `folder` trains on: the given one, which must be it, or where it is found."""
+    obsession = Obsession.from_json(record.obsession) if record.obsession else None
+    if corpus is not None:
+        text = corpus if isinstance(corpus, Corpus) else _corpus_at(corpus, record.config, obsession)
+        if text.sha256 != record.corpus:
+            values = f"its sha256 is {record.corpus[:12]}..., and {text.path}'s {text.sha256[:12]}..."
+            raise CheckpointError(f"{folder} belongs to a run with another corpus: {values}", hint)
+        return text
+    if raw := locate_corpus(record.corpus, folder):
+        return _corpus_at(raw, record.config, obsession)
+    where = f", which was {record.corpus_path}," if record.corpus_path else f" (sha256 {record.corpus[:12]}...)"
+    message = f"The corpus of {folder}{where} is not there any more or was changed"
+    raise CorpusError(message, f"Name it: gatsby train --resume {quote(str(folder))} --corpus DIR")
 
 
 def find_start(start: "str | Path | None") -> Path:
@@ -884,6 +958,23 @@ def tell_stories(
         return tell(c.model, c.tokenizer, plan, path, source_of(c), on_progress)
 
 
+def seconds_to_tell(model: Model, plan: StoryPlan) -> float:
+    """Return about how many seconds the stories of `plan` take here, if they have STORY_CHARS characters each.
+
+    It is measured: the first stories are begun, once for a few characters and once for some more.
+    """
+    jobs = [model.job(topic, level, plan.seed) for topic in plan.topics for level in LEVELS][: plan.batch]
+    few, more, seconds = 8, 32, []
+    for n_chars in (few, more):
+        started = time.monotonic()
+        for _ in model.pieces(jobs, plan.sampling, n_chars, plan.batch):
+            pass
+        seconds.append(time.monotonic() - started)
+    step_s = max(0.0, seconds[1] - seconds[0]) / (more - few)
+    n_chars = min(STORY_CHARS, plan.max_chars or STORY_CHARS)
+    return plan.n_stories / len(jobs) * (seconds[0] + n_chars * step_s)
+
+
 def dial_of(stories: StorySet, corpus: Corpus | None = None) -> DialReading:
     """Return the dial of finished stories, beside the dial of `corpus`. Raises CorpusError for another obsession's."""
     means = None
@@ -926,7 +1017,8 @@ def dial(
 ) -> DialReading:
     """Tell topics x 5 levels x `seeds` stories and count the mentions, with 95% intervals over topics.
 
-    Without `topics`, `n_topics` of the evaluation's are used. `corpus` is what the model learned from, to compare with.
+    Without `topics`, `n_topics` of the evaluation's are used. `corpus` is what the model learned from, to compare with;
+    without it, it is looked for (see `find_corpus`).
     `on_progress` is called with the numbers of finished and of all stories. Raises UsageError, TopicError, and
     CorpusError for a corpus of another obsession.
 
@@ -937,6 +1029,9 @@ def dial(
     model = model if isinstance(model, Model) else load(model)
     if corpus:
         check_obsession(model.obsession, corpus)
+    else:
+        corpus = find_corpus(model.corpus_sha256, model.path)
+    chosen = tuple(topics) if topics is not None else evaluation_topics.default_topics(n_topics)
     chosen = tuple(topics) if topics is not None else evaluation_topics(model, n_topics)
     sampling = Sampling(temp, top_k, top_p)
     plan = StoryPlan(chosen, seeds, sampling, max_chars, batch, seed, run_on=0, obsession=model.obsession)
@@ -955,10 +1050,51 @@ def evaluation_topics(model: Model, n: int | None = None) -> tuple[str, ...]:
     return tuple(own[:n]) if own else topics.default_topics(n)
 
 
-def find_corpus(sha256: str | None) -> Corpus | None:
-    """Return the corpus whose raw.txt has this sha256, if it is the one that ships, else None."""
-    raw = locate(shipped.corpus())
-    return load_corpus(raw) if raw.is_file() and files.sha256(raw) == sha256 else None
+def find_corpus(sha256: str | None, model: Path | None = None) -> Corpus | None:
+    """Return the corpus whose raw.txt has this sha256, None where `locate_corpus` does not find it."""
+    raw = locate_corpus(sha256, model)
+    return (load_corpus if is_corpus(raw) else load_prose)(raw) if raw else None
+
+
+def locate_corpus(sha256: str | None, model: Path | None = None) -> Path | None:
+    """Return the path of the corpus file with this sha256, or None where it is not found.
+
+    It is looked for where the run of `model` (a checkpoint or run folder) had it, beside that run, among what ships, in
+    the working folder and its corpora/, and where `corpus_again` has written it before.
+    """
+    if not sha256:
+        return None
+    places = [shipped.corpus(), *sorted(Path().glob("*/raw.txt")), *sorted(Path("corpora").glob("*/raw.txt"))]
+    for folder in (model, model.resolve().parent) if model else ():
+        with contextlib.suppress(GatsbyError):
+            if (folder / "last").is_dir() and (path := read_record(folder).corpus_path):
+                places.insert(0, Path(path))
+        places.append(folder.parent / "corpus")
+    for place in (*places, cache_folder() / f"corpus-{sha256[:16]}"):
+        raw = locate(place)
+        with contextlib.suppress(OSError):
+            if raw.is_file() and files.sha256(raw) == sha256:
+                return raw
+    return None
+
+
+def plan_corpus_again(known: Mapping[str, Any]) -> WriteRun | None:
+    """Return the run of the house writer that writes again what a model learned from, or None if it cannot.
+
+    `known` is "corpus" in the checkpoint's config.json, with `written` if it was the house writer's: the same seed
+    gives the same text, as long as the writer has the same version. Iterate over the run to write; `find_corpus` then
+    finds the corpus.
+    """
+    written, sha256 = known.get("written") or {}, known.get("sha256") or ""
+    try:
+        (name,) = written["writers"]
+        blend = as_blend(name)
+        bands = manifest.obsession_of({"bands": written["bands"]})
+        asked = WriteConfig(written["n"], written["seed"], bands)
+        run = plan_writing(blend, asked, cache_folder() / f"corpus-{sha256[:16]}")
+    except (TypeError, KeyError, ValueError, GatsbyError):
+        return None
+    return run if {w.name: w.about for w in run.writers} == written["writers"] else None
 
 
 def report(
@@ -973,13 +1109,16 @@ def report(
     """Measure everything about a model; write index.html, evaluation.json and its card README.md to the folder `out`.
 
     `out` is by default MODEL/evaluation. Without `stories`, 2,400 are told and kept in OUT/stories.jsonl, from which a
-    report that was stopped resumes. `corpus` is what the model learned from. `reference_model` is the folder of a model
-    in mlx-lm's form, or a loaded one, that reads the stories (see `evaluation.reference_model`).
+    report that was stopped resumes. `corpus` is what the model learned from; without it, it is looked for (see
+    `find_corpus`). `reference_model` is the folder of a model in mlx-lm's form, or a loaded one, that reads the stories
+    (see `evaluation.reference_model`).
     Raises OutputError, and CorpusError for a corpus of another obsession.
     """
     model = model if isinstance(model, Model) else load(model)
     if corpus:
         check_obsession(model.obsession, corpus)
+    else:
+        corpus = find_corpus(model.corpus_sha256, model.path)
     folder = Path(out) if out is not None else model.path / "evaluation"
     with files.output_errors(str(folder)):
         folder.mkdir(parents=True, exist_ok=True)

@@ -73,6 +73,8 @@ class TrainConfig:
       so that the model has to copy it (word substitution).
     - `eval_chars`, `dial_topics`: a validation reads about `eval_chars` characters, the same ones each time, and
       measures the dial over `dial_topics` topics (0: no dial).
+    - `extended_at`, `extended_lr`: the characters that a run had seen when it was extended, and its learning rate then.
+      From there the rate rises to what the schedule to `max_chars` has (see `optim`).
     - `dtype`: of a step's forward and backward pass. Weights, accumulated gradients, the optimizer and validations are
       in float32.
 
@@ -102,6 +104,8 @@ class TrainConfig:
     dial_topics: int = 6
     seed: int = 1925
     dtype: str = "float32"
+    extended_at: int = 0
+    extended_lr: float = 0.0
 
     def __post_init__(self):
         choices = {"rows": ("story", "window"), "split": ("topic", "tail"), "optimizer": ("muon", "adamw")}

@@ -194,7 +194,7 @@ def test_model_of_another_obsession_tells_and_counts_its_own(workdir):
 
 def test_results_show_themselves(workdir, written):
     model = gatsby.load()
-    assert re.fullmatch(r"<model tiny: 1 layers, 2 heads, 16 wide, context 256, [\d,]+ parameters>", repr(model))
+    assert re.fullmatch(r"<model tiny: 1 layer, 2 heads, 16 wide, context 256, [\d,]+ parameters>", repr(model))
     text = "A green light & a <b>bold</b> kitten.\n\nThe green\nlight."
     story = api.ToldStory(text, 'a "cat" & <i>', 2, 7, "end", len(text), GREEN_LIGHT)
     assert str(story) == text

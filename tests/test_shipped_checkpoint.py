@@ -5,12 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from gatsby_mlx import shipped
+from gatsby_mlx import api, shipped
 from gatsby_mlx.evaluation import card
 from gatsby_mlx.model import checkpoint
 from gatsby_mlx.model.decode import decode
 from gatsby_mlx.story.prime import build
 from gatsby_mlx.story.sampling import Job, Sampling
+from gatsby_mlx.writers.specs import parse_spec
 
 
 @pytest.fixture(scope="module")
@@ -38,3 +39,23 @@ def test_card_has_the_figures_of_the_evaluation(folder):
 
 def test_shipped_checkpoint_is_small(folder):
     assert sum(p.stat().st_size for p in folder.iterdir()) < 16e6
+
+
+def test_what_it_learned_from_can_be_written_again_while_the_writer_is_that_version():
+    known = api.load(shipped.checkpoint()).info["corpus"]
+    (name, about), *more = known["written"]["writers"].items()
+    assert not more
+    again = api.plan_corpus_again(known)
+    assert (again is None) is (about != api.make_writer(parse_spec(name)).about)
+
+
+@pytest.mark.slow
+def test_what_it_learned_from_is_written_again_byte_for_byte(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    known = api.load(shipped.checkpoint()).info["corpus"]
+    if again := api.plan_corpus_again(known):
+        for _ in again:
+            pass
+        found = api.find_corpus(known["sha256"])
+        assert found is not None
+        assert len(found.documents) == known["documents"]

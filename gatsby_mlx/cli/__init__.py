@@ -5,12 +5,15 @@ import importlib
 import io
 import os
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import click
 
 from gatsby_mlx import __version__
+from gatsby_mlx.cli.group import Group
 from gatsby_mlx.errors import GatsbyError, UsageError
 
 # name: (module, one line of help), in the order in which a newcomer needs them
@@ -36,10 +39,14 @@ COMMANDS = {
     "doctor": ("doctor", "Show what this machine has and what slows it down."),
 }
 ALIASES = {"honour": "honor"}  # earlier spellings, hidden
+# Flags for every command, wherever they are on the command line.
+FLAGS = {"--debug": "debug", "--quiet": "quiet", "-q": "quiet", "--verbose": "verbose", "-v": "verbose"}
 
 
-class Gatsby(click.Group):
+class Gatsby(Group):
     """A group that imports its commands when they are called and shows each error as one line."""
+
+    also = ALIASES
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -64,15 +71,19 @@ class Gatsby(click.Group):
     def main(self, args: Sequence[str] | None = None, *_: Any, **extra: Any) -> Any:
         """Run a command and exit. Only here does an error become a line on stderr and an exit code.
 
-        `--debug` may be anywhere on the command line; click would accept it only before the command's name.
+        `--debug`, `--quiet` and `--verbose` may be anywhere on the command line; click would accept them only before
+        the command's name.
         """
-        given = list(sys.argv[1:] if args is None else args)
-        debug = "--debug" in given
-        given = [word for word in given if word != "--debug"]
+        given, flags = _without_flags(list(sys.argv[1:] if args is None else args))
+        debug = "debug" in flags
         extra |= {"prog_name": self.name, "standalone_mode": False}
+        started = time.monotonic()
         try:
             refuse_bytes(given)
-            code = super().main(given, **extra)
+            with _silenced() if "quiet" in flags else contextlib.nullcontext():
+                code = super().main(given, **extra)
+            if "verbose" in flags:
+                click.echo(_used(time.monotonic() - started), err=True)
         except click.exceptions.NoArgsIsHelpError as error:
             error.show()
             code = error.exit_code
@@ -84,6 +95,35 @@ class Gatsby(click.Group):
             drop_unwritten()
             click.echo(f"gatsby: {line}", err=True)
         sys.exit(code or 0)
+
+
+def _without_flags(args: list[str]) -> tuple[list[str], set[str]]:
+    """Return the arguments without the flags that may be anywhere before `--`, and the names of those flags."""
+    end = args.index("--") if "--" in args else len(args)
+    flags = {FLAGS[word] for word in args[:end] if word in FLAGS}
+    return [word for word in args[:end] if word not in FLAGS] + args[end:], flags
+
+
+@contextlib.contextmanager
+def _silenced() -> Iterator[None]:
+    """Drop what the block writes to stderr. Errors are reported after it."""
+    with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stderr(nowhere):
+        yield
+
+
+def _used(seconds: float) -> str:
+    """Return what a command used: its time, memory, device and BLAS; the latter two if it loaded MLX."""
+    import resource
+
+    from gatsby_mlx.cli.console import clock, size
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    parts = [f"took {clock(seconds)}", f"peak memory {size(peak)}"]
+    if mx := sys.modules.get("mlx.core"):
+        from gatsby_mlx import device
+
+        parts += [f"MLX {mx.__version__} on {mx.default_device().type.name}", f"BLAS: {device.prepare().name}"]
+    return ", ".join(parts)
 
 
 def refuse_bytes(args: Sequence[str]) -> None:
@@ -126,10 +166,12 @@ def explain(error: Exception, args: Sequence[str]) -> tuple[str, int] | None:
 
 
 @click.group("gatsby", cls=Gatsby, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, prog_name="gatsby")
-@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+@click.version_option(__version__, "-V", "--version", prog_name="gatsby", help="Show the version.")
+@click.option("--quiet", "-q", is_flag=True, help="Write nothing to stderr but errors. For every command.")
+@click.option("--verbose", "-v", is_flag=True, help="Say at the end what the command used. For every command.")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error. For every command.")
 @click.pass_context
-def main(ctx: click.Context, debug: bool) -> None:
+def main(ctx: click.Context, debug: bool, quiet: bool, verbose: bool) -> None:
     """A tiny GPT that cannot stop reaching for the green light.
 
     \b

@@ -31,6 +31,7 @@ from gatsby_mlx.cli.console import (
     printable,
     table,
 )
+from gatsby_mlx.cli.group import Group
 from gatsby_mlx.config import GPTConfig
 from gatsby_mlx.config import preset as preset_of
 from gatsby_mlx.errors import GatsbyError, UsageError
@@ -43,7 +44,7 @@ COUNT = click.IntRange(1)
 Part = tuple[GPTConfig, "Callable[[Bench], Results]"]  # the model's shape, and what to measure with it
 
 
-@click.group()
+@click.group(cls=Group)
 def command() -> None:
     """Compare MLX with PyTorch on this machine, alternating between them in one run.
 
@@ -160,7 +161,7 @@ def write(model, n, batch, max_tokens, as_json) -> None:
 @click.option(
     "--seconds",
     type=click.FloatRange(1),
-    metavar="S",
+    metavar="X",
     default=30.0,
     show_default=True,
     help="How long each group of visitors stays.",
@@ -232,7 +233,8 @@ def two_processes(bench: "Bench", jobs: "Sequence[TrainWork]") -> "Results":
 @command.command()
 @click.argument("files", metavar="FILE...", nargs=-1, required=True, type=PATH)
 @plot_option
-def show(files, plot) -> None:
+@json_option
+def show(files, plot, as_json) -> None:
     """Show and compare the documents of earlier runs, on one machine or several.
 
     \b
@@ -244,7 +246,8 @@ def show(files, plot) -> None:
     from gatsby_mlx.bench import document
 
     documents = [document.read(path) for path in files]
-    click.echo("\n\n".join(render(content) for content in documents))
+    text = json.dumps(documents, indent=1) if as_json else "\n\n".join(render(content) for content in documents)
+    click.echo(text)
     if plot:
         from gatsby_mlx.bench import plots
 

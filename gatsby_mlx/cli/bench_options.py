@@ -65,7 +65,7 @@ def common_options(function: F) -> F:
 def measuring_options(function: F) -> F:
     """Add the options for how to measure and where to write the document."""
     for option in (
-        click.option("--out", type=PATH, metavar="FILE", help="Write the JSON document to FILE."),
+        click.option("--out", "-o", type=PATH, metavar="FILE", help="Write the JSON document to FILE."),
         click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of the table."),
         click.option(
             "--pairs",

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 import click
 
 from gatsby_mlx.cli.console import PATH, confirm, json_option, printable, size, table
+from gatsby_mlx.cli.group import Group
 
 if TYPE_CHECKING:
     from gatsby_mlx.hub.local import Facts
 
 
-@click.group()
+@click.group(cls=Group)
 def command() -> None:
     """List, show, verify and remove checkpoints.
 
@@ -107,7 +108,8 @@ def _facts(one: "Facts") -> str:
 
 @command.command()
 @click.argument("folder", metavar="DIR", type=PATH)
-def verify(folder: Path) -> None:
+@json_option
+def verify(folder: Path, as_json: bool) -> None:
     """Check a checkpoint in full: hash, shapes, finite weights, finite logits.
 
     \b
@@ -118,7 +120,11 @@ def verify(folder: Path) -> None:
     from gatsby_mlx.model import checkpoint
 
     folder = checkpoint.resolve(folder)
-    for line in local.verify(folder):
+    lines = local.verify(folder)
+    if as_json:
+        click.echo(json.dumps({"path": str(folder), "checked": lines, "sound": True}, indent=1))
+        return
+    for line in lines:
         click.echo(f"ok  {line}")
     click.echo(f"{folder} is sound")
 

@@ -1,11 +1,15 @@
 """What commands share: the status line, colored mentions, tables, and the options that choose and sample a model."""
 
+import contextlib
+import errno
 import functools
 import os
 import re
+import shlex
 import shutil
 import sys
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, cast
@@ -13,26 +17,41 @@ from typing import TYPE_CHECKING, TypeVar, cast
 import click
 
 from gatsby_mlx.config import PRESET_NAMES, PRESETS
-from gatsby_mlx.errors import CheckpointError, GatsbyError, UsageError
+from gatsby_mlx.errors import GatsbyError, OutputError, UsageError
 from gatsby_mlx.story.obsession import GREEN_LIGHT, Obsession
 from gatsby_mlx.story.sampling import TEMP
 
 if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
     from gatsby_mlx.api import Model
 
 SEED = click.IntRange(0, 2**32 - 1)  # what every random generator in use takes
 PATH = click.Path(path_type=Path)
+FULL_OR_BROKEN = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+FIRST_LINE_S, MOST_S = 60.0, 600.0  # seconds between the lines of progress off a terminal
 
 
 class Status:
-    """One line on stderr that is overwritten, without escape codes. Silent when stderr is not a terminal."""
+    """One line on stderr that is overwritten, without escape codes.
+
+    Where stderr is not a terminal, such as a log file, a line now and then is written instead: after a minute, and then
+    in intervals that grow to ten minutes.
+    """
 
     def __init__(self):
         self.live = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
         self.shown = 0  # characters on the screen
+        self.interval_s = FIRST_LINE_S
+        self.next_line = time.monotonic() + self.interval_s
 
     def __call__(self, line: str) -> None:
-        if self.live:
+        if not self.live:
+            if (now := time.monotonic()) >= self.next_line:
+                click.echo(printable(line), err=True)
+                self.interval_s = min(MOST_S, 2 * self.interval_s)
+                self.next_line = now + self.interval_s
+        else:
             line = line[: shutil.get_terminal_size().columns - 1]
             sys.stderr.write("\r" + line.ljust(self.shown))
             sys.stderr.flush()
@@ -46,12 +65,18 @@ class Status:
 
 
 def clock(seconds: float) -> str:
-    """Return a duration as 0:42 or 12:03.
+    """Return a duration as 42 s, 4 min 10 s, 25 min or 1 h 20 min.
 
-    >>> clock(723)
-    '12:03'
+    >>> [clock(s) for s in (0.4, 42, 250, 1520, 4800, 7200)]
+    ['1 s', '42 s', '4 min 10 s', '25 min', '1 h 20 min', '2 h']
     """
-    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
+    s = max(1, round(seconds))
+    if s < 600:
+        parts = [(s // 60, "min"), (s % 60, "s")]
+    else:
+        minutes = round(s / 60)
+        parts = [(minutes // 60, "h"), (minutes % 60, "min")]
+    return " ".join(f"{n} {unit}" for n, unit in parts if n)
 
 
 def size(n_bytes: int) -> str:
@@ -66,6 +91,56 @@ def size(n_bytes: int) -> str:
     return f"{n_bytes} B"
 
 
+@contextlib.contextmanager
+def going_on(command: str) -> Iterator[None]:
+    """Print the command to go on with after an interruption; after a full or broken disk, add it to the hint."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        click.echo(f"\nwhat is finished is kept; go on with: {command}", err=True)
+        raise
+    except OutputError as error:
+        if getattr(error.__cause__, "errno", 0) in FULL_OR_BROKEN:
+            error.hint = f"{error.hint}, then go on with: {command}"
+        raise
+
+
+def same_command(ctx: click.Context, without: Collection[str] = ()) -> str:
+    """Return the command line with the arguments and options that were given, but those `without`."""
+    words = ctx.command_path.split()
+    for parameter in ctx.command.params:
+        name = parameter.name or ""
+        if ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE and name not in without:
+            option, value = isinstance(parameter, click.Option), ctx.params[name]
+            words += [parameter.opts[-1]] if option else []
+            words += [] if option and getattr(parameter, "is_flag", False) else [str(value)]
+    return shlex.join(words)
+
+
+def check_room(out: Path, force: bool) -> None:
+    """Raise OutputError unless the output folder is free, or with `force` one that may be replaced."""
+    from gatsby_mlx.files import check_free
+
+    if force and out.is_dir():
+        from gatsby_mlx.hub import local
+
+        local.replaceable(out)
+    else:
+        check_free(out, "Choose another folder with --out, or replace it with --force")
+
+
+def make_room(out: Path) -> None:
+    """Remove an output folder that is in the way, for --force.
+
+    Raises UsageError for a link, for what ships, and for a folder with anything in it that gatsby did not write.
+    """
+    from gatsby_mlx.hub import local
+
+    if out.is_dir() and any(out.iterdir()):
+        local.replaceable(out)
+        local.remove(out)
+
+
 def confirm(question: str, yes: bool) -> None:
     """Ask before something that is hard to undo, unless `yes`.
 
@@ -73,7 +148,7 @@ def confirm(question: str, yes: bool) -> None:
     """
     if yes:
         return
-    if not sys.stdin.isatty():
+    if not sys.stdin.isatty() or getattr(sys.stderr, "name", "") == os.devnull:  # the latter is --quiet
         raise UsageError(f"This needs a yes, and there is no terminal to ask on: {question}", "Add --yes")
     if not click.confirm(question, err=True):
         raise GatsbyError("Nothing was changed", "Answer y to continue")
@@ -122,22 +197,19 @@ def begins_mention(text: str, obsession: Obsession) -> bool:
 
 
 def choose_model(model: str | None) -> Path:
-    """Return the checkpoint that `--model` names, else the newest local run, else the shipped checkpoint.
+    """Return the checkpoint that `--model` names, else the variable GATSBY_MODEL, else the shipped checkpoint.
 
-    Where none is named, say on stderr which one is used. Raises CheckpointError where there is none.
+    A model that was trained here is never taken unasked. Where no option names one, say on stderr which one is used.
+    Raises CheckpointError where there is none.
     """
-    from gatsby_mlx import api, shipped
+    from gatsby_mlx import api
 
-    if model is not None:
-        return api.find_model(model)
-    if newest := api.newest_run():
-        click.echo(f"using the newest run, {newest}", err=True)
-        return newest
-    if shipped.checkpoint() is None:
-        raise CheckpointError(f"There is no model in {api.RUNS}/ or {api.DEMO_RUN}, and none ships", api.MAKE_ONE)
-    shipped_model = api.find_model()
-    click.echo(f"using the checkpoint that ships, {shipped_model.name}", err=True)
-    return shipped_model
+    found = api.find_model(model)
+    if model is None:
+        variable = os.environ.get(api.MODEL_VARIABLE)
+        which = f"{found}, which {api.MODEL_VARIABLE} names" if variable else f"the checkpoint that ships, {found.name}"
+        click.echo(f"using {which}", err=True)
+    return found
 
 
 def names_a_model(model: str | None) -> bool:
@@ -166,13 +238,18 @@ def warn_if_slow(compiles: bool = False) -> None:
 
 
 def check_plot(path: Path | None) -> None:
-    """Raise UsageError for a plot that cannot be written, before the work that it shows."""
-    if path and path.suffix.lower() not in (".svg", ".png"):
+    """Raise UsageError for a plot that cannot be drawn or written, before the work that it shows."""
+    if path is None:
+        return
+    if path.suffix.lower() not in (".svg", ".png"):
         raise UsageError(
             f"A plot is written as .svg or .png, not {str(path)!r}", f"Try --plot {path.stem or 'dial'}.svg"
         )
-    if path and not path.parent.is_dir():
+    if not path.parent.is_dir():
         raise UsageError(f"There is no folder {path.parent} for a plot", f"Make it with: mkdir -p {path.parent}")
+    if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise UsageError(f"The plot {path} cannot be written", "Choose another file, in a folder that you may write to")
+    import matplotlib  # noqa: F401  it draws the plot; without it, say so now
 
 
 def table(header: list[str], rows: list[list[str]]) -> str:
@@ -195,6 +272,11 @@ class PresetName(click.ParamType):
 
     def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
         return f"[{'|'.join(PRESETS)}]"
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> "list[CompletionItem]":
+        from click.shell_completion import CompletionItem
+
+        return [CompletionItem(name) for name in PRESETS if name.startswith(incomplete)]
 
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
         if value not in PRESET_NAMES:
@@ -220,9 +302,24 @@ def long_command(function: F) -> F:
 
 def model_option(function: F) -> F:
     """Add --model, for `choose_model`."""
-    default = "newest run, else the one that ships"
-    text = "Checkpoint or run folder, or a repository in the hub's cache."
-    return click.option("--model", metavar="DIR", show_default=default, help=text)(function)
+    default = "$GATSBY_MODEL, else the one that ships"
+    text = "Checkpoint or run folder, the name of one that ships, or a repository that was pulled."
+    option = click.option(
+        "--model", "-m", metavar="DIR", show_default=default, help=text, shell_complete=complete_model
+    )
+    return option(function)
+
+
+def complete_model(ctx: click.Context, param: click.Parameter, incomplete: str) -> "list[CompletionItem]":
+    """Return the models here that a name can be completed to, for the shell; it completes other folders itself."""
+    from click.shell_completion import CompletionItem
+
+    from gatsby_mlx import api, shipped
+
+    ships = [path.parent.name for path in shipped.folder("checkpoints").glob("*/config.json")]
+    here = [str(path) for root in (api.RUNS, api.MODELS) for path in root.glob("[!.]*") if path.is_dir()]
+    names = [name for name in sorted(ships) + sorted(here) if name.startswith(incomplete)]
+    return [CompletionItem(name) for name in names] or [CompletionItem(incomplete, type="dir")]
 
 
 def max_tokens_option(function: F) -> F:
@@ -245,6 +342,17 @@ def sampling_options(function: F) -> F:
     return function
 
 
+def needed_out_option(text: str) -> Callable[[F], F]:
+    """Add --out, without which a command does nothing; `text` is its help."""
+
+    def check(ctx: click.Context, param: click.Parameter, value: Path | None) -> Path | None:
+        if value is None and not ctx.resilient_parsing:
+            raise click.MissingParameter(ctx=ctx, param=param)
+        return value
+
+    return click.option("--out", "-o", type=PATH, metavar="DIR", callback=check, help=f"{text}  [required]")
+
+
 def plot_option(function: F) -> F:
     """Add --plot, for `check_plot`."""
     return click.option("--plot", type=PATH, metavar="FILE", help="Write a plot to FILE, as .svg or .png.")(function)
@@ -254,6 +362,12 @@ def obsession_option(function: F) -> F:
     """Add --obsession, for `api.as_obsession`."""
     text = "TOML file of an obsession, as gatsby obsession new writes it."
     return click.option("--obsession", type=PATH, metavar="FILE", show_default="the green light", help=text)(function)
+
+
+def force_option(function: F) -> F:
+    """Add --force, for `make_room`."""
+    text = "Replace an output folder that gatsby wrote."
+    return click.option("--force", is_flag=True, help=text)(function)
 
 
 def json_option(function: F) -> F:

@@ -20,6 +20,8 @@ from gatsby_mlx.cli.console import (
     printable,
     table,
 )
+from gatsby_mlx.cli.group import Group
+from gatsby_mlx.story.english import counted
 
 if TYPE_CHECKING:
     from gatsby_mlx.corpus.import_ import Imported
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
     from gatsby_mlx.corpus.load import Corpus
 
 
-@click.group()
+@click.group(cls=Group)
 def command() -> None:
     """Show or verify a corpus, or make one of your own stories.
 
@@ -61,7 +63,7 @@ def show(path: Path | None, plot: Path | None, as_json: bool) -> None:
     if as_json:
         click.echo(to_json(corpus, figures, dials))
     else:
-        head = f"{corpus.path}: {len(corpus.documents):,} stories, {corpus.n_chars:,} characters"
+        head = f"{corpus.path}: {counted(len(corpus.documents), 'story')}, {corpus.n_chars:,} characters"
         click.echo(printable(head))
         click.echo(f"alphabet of {len(corpus.alphabet)}, sha256 {corpus.sha256[:16]}\n")
         click.echo(dial_table(dials))
@@ -76,7 +78,8 @@ def show(path: Path | None, plot: Path | None, as_json: bool) -> None:
 
 @command.command()
 @click.argument("path", type=PATH, required=False)
-def verify(path: Path | None) -> None:
+@json_option
+def verify(path: Path | None, as_json: bool) -> None:
     """Check the manifest's counts, and the offset, length and hash of every story. PATH as for show.
 
     \b
@@ -90,7 +93,12 @@ def verify(path: Path | None) -> None:
     corpus = load(path or shipped.corpus())
     manifest.check(corpus.documents, corpus.manifest, corpus.path)
     n = len(corpus.documents)
-    click.echo(printable(f"{corpus.path}: {n:,} stories; every offset, length and hash agrees with the manifest"))
+    if as_json:
+        facts = {"path": str(corpus.path), "sha256": corpus.sha256, "stories": n, "characters": corpus.n_chars}
+        click.echo(json.dumps({**facts, "sound": True}, indent=1))
+        return
+    agrees = "every offset, length and hash agrees with the manifest"
+    click.echo(printable(f"{corpus.path}: {counted(n, 'story')}; {agrees}"))
 
 
 @command.command("import")
@@ -233,7 +241,11 @@ def empty_line(manifest: dict[str, Any]) -> str:
     """Return how many stories were moved to another level and how many are missing by level, or ""."""
     counts = manifest.get("counts", {})
     empty = ", ".join(f"{n} at level {level}" for level, n in counts.get("empty", {}).items() if n)
-    moved = f"{counts['moved']} stories were moved to the level that their mentions fit" if counts.get("moved") else ""
+    n = counts.get("moved") or 0
+    were = (
+        "was moved to the level that its mentions fit" if n == 1 else "were moved to the level that their mentions fit"
+    )
+    moved = f"{counted(n, 'story')} {were}" if n else ""
     return "; ".join(filter(None, [moved, f"missing stories: {empty}" if empty else ""]))
 
 

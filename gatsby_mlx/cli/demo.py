@@ -2,6 +2,7 @@
 
 import json
 import platform
+import shlex
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,11 +10,23 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gatsby_mlx.cli.console import PATH, SEED, clock, glow, long_command
+from gatsby_mlx.cli.console import (
+    PATH,
+    SEED,
+    clock,
+    glow,
+    going_on,
+    long_command,
+    make_room,
+    same_command,
+)
+from gatsby_mlx.errors import OutputError
+from gatsby_mlx.story.english import counted
 
 if TYPE_CHECKING:
     from gatsby_mlx.api import DialReading, ToldStory
     from gatsby_mlx.corpus.load import Corpus
+    from gatsby_mlx.corpus.plan import WriteConfig
     from gatsby_mlx.training.loop import Run
 
 WRITER = "house-small"  # a small vocabulary: a model learns the full one in hours, not in minutes
@@ -27,16 +40,20 @@ TEMP = 0.5  # a model of five minutes tells clearer stories at a low temperature
 
 
 @click.command()
-@click.option("--out", type=PATH, metavar="DIR", default=Path("demo"), show_default=True, help="Output folder.")
+@click.option("--out", "-o", type=PATH, metavar="DIR", default=Path("demo"), show_default=True, help="Output folder.")
 @click.option("--topic", metavar="TOPIC", default=TOPIC, show_default=True, help="Topic of the five stories.")
 @click.option("--n", metavar="N", default=STORIES, show_default=True, help="Stories to write and train on.")
 @click.option("--seconds", metavar="X", default=SECONDS, show_default=True, help="About how long the demo takes.")
 @click.option(
     "--seed", type=SEED, metavar="N", default=1925, show_default=True, help="Seed of the stories and of the training."
 )
+@click.option("--again", is_flag=True, help="Start over: remove what an earlier demo left in --out.")
+@click.pass_context
 @long_command
-def command(out: Path, topic: str, n: int, seconds: float, seed: int) -> None:
+def command(ctx: click.Context, out: Path, topic: str, n: int, seconds: float, seed: int, again: bool) -> None:
     """Write stories, train on them, tell five, measure the dial: five minutes on two CPU cores, less on a Mac.
+
+    A demo that was stopped goes on. After one that is finished, another --topic is told by the same model, in seconds.
 
     The stories are about a small world, so choose a --topic in it: cat, kitten, dog, puppy, bunny, pony, cow, horse,
     lamb, pig, hen, duck, doll, kite, balloon, bubble, moon, sun, star, cloud.
@@ -48,26 +65,42 @@ def command(out: Path, topic: str, n: int, seconds: float, seed: int) -> None:
     from gatsby_mlx.cli.write import write_house
     from gatsby_mlx.corpus.load import load
     from gatsby_mlx.corpus.plan import WriteConfig
-    from gatsby_mlx.files import check_free
     from gatsby_mlx.story.prime import fold_topic
 
     topic = fold_topic(topic)
     config = WriteConfig(n, seed)
-    check_free(out, f"Remove it (rm -r {out}), or choose another --out")
+    if again:
+        make_room(out)
+    check_earlier(out, config)
     started = time.monotonic()
-    heading("1  Writing stories with the house writer")
-    write_house(config, out / "corpus", WRITER)
-    corpus = load(out / "corpus")
-    show_corpus(corpus)
-    heading("2  Training a small model on them")
-    run = train(corpus, out / "run", started + seconds - AFTER_TRAINING, seed)
-    heading(f"3  Telling: {topic}")
-    stories = tell(run, topic, seed)
-    heading("4  Measuring the dial")
-    dial = measure_dial(run, seed, out)
-    page = out / "index.html"
-    write_page(page, topic, run, dial, stories, time.monotonic() - started)
+    with going_on(same_command(ctx, without=("again",))):
+        heading("1  Writing stories with the house writer")
+        write_house(config, out / "corpus", WRITER)
+        corpus = load(out / "corpus")
+        show_corpus(corpus)
+        heading("2  Training a small model on them")
+        run = train(corpus, out / "run", started + seconds - AFTER_TRAINING, seed)
+        heading(f"3  Telling: {topic}")
+        stories = tell(run, topic, seed)
+        heading("4  Measuring the dial")
+        dial = measure_dial(run, seed, out)
+        page = out / "index.html"
+        write_page(page, topic, run, dial, stories, time.monotonic() - started)
     show_next_steps(out, page, time.monotonic() - started)
+
+
+def check_earlier(out: Path, config: "WriteConfig") -> None:
+    """Check that an earlier demo in `out` can go on: it has the same stories. Raises OutputError for anything else."""
+    from gatsby_mlx import api
+    from gatsby_mlx.files import check_free
+
+    if not (out / "corpus").is_dir():
+        return check_free(out, "Choose another --out")
+    try:
+        api.plan_writing(api.as_blend(WRITER), config, out / "corpus").is_finished()
+    except OutputError:
+        hint = f"Start over with: gatsby demo --again --out {shlex.quote(str(out))}"
+        raise OutputError(f"{out} has a demo with another --n or --seed", hint) from None
 
 
 def heading(line: str) -> None:
@@ -80,16 +113,24 @@ def show_corpus(corpus: "Corpus") -> None:
     from gatsby_mlx.corpus.levels import corpus_dials
 
     shortest = min((d for d in corpus.documents if d.level == 2), key=lambda d: len(d.story))
-    click.echo(f"{len(corpus.documents):,} stories, {corpus.n_chars:,} characters. One of them, at level 2:\n")
+    click.echo(f"{counted(len(corpus.documents), 'story')}, {corpus.n_chars:,} characters. One of them, at level 2:\n")
     click.echo(glow(shortest.header + shortest.story) + "\n")
     click.echo(dial_table(corpus_dials(corpus.documents)))
 
 
 def train(corpus: "Corpus", folder: Path, until: float, seed: int) -> "Run":
-    """Train the pocket preset until about `until` (monotonic seconds)."""
-    from gatsby_mlx.cli.train import describe, train_with_status
+    """Train the pocket preset until about `until` (monotonic seconds), or go on with the run in `folder`."""
+    from gatsby_mlx import api
+    from gatsby_mlx.cli.train import describe, resumed_line, train_with_status
     from gatsby_mlx.training.timed import speed_of, timed_run
 
+    if (folder / "last").exists():
+        run = api.plan_training(corpus, resume=folder)
+        done = run.progress.chars >= run.config.max_chars
+        click.echo(f"{describe(run)}\n{'trained by an earlier demo' if done else resumed_line(run)}")
+        if not done and train_with_status(run):
+            raise KeyboardInterrupt
+        return run
     click.echo("measuring the speed of this machine ...", err=True)
     speed = speed_of(corpus)
     run = timed_run(corpus, folder, until - time.monotonic(), speed, seed)

@@ -7,6 +7,7 @@ import click
 
 from gatsby_mlx.cli.console import check_plot, json_option, long_command, plot_option, table
 from gatsby_mlx.cli.story_options import corpus_of, corpus_option, story_options, story_set
+from gatsby_mlx.story.english import counted
 
 if TYPE_CHECKING:
     from gatsby_mlx.evaluation.dial import Dial
@@ -33,7 +34,7 @@ def command(ctx, plot, as_json, corpus, **options) -> None:
     from gatsby_mlx import api
 
     stories = story_set(ctx, options, N_TOPICS)
-    dial = api.dial_of(stories, corpus_of(stories, corpus))
+    dial = api.dial_of(stories, corpus_of(stories, corpus, options["model"]))
     click.echo(json.dumps(dial.to_json(), indent=1) if as_json else render(dial))
     if plot:
         dial.plot(plot)
@@ -71,7 +72,7 @@ def summary(dial: "Dial") -> list[str]:
     )
     lines = [
         f"Spearman {dial.spearman:.2f}; the dial {rises}; with repeated sentences counted once it {distinct_rises}; "
-        f"{dial.topics} topics, {dial.seeds} seeds"
+        f"{counted(dial.topics, 'topic')}, {counted(dial.seeds, 'seed')}"
     ]
     aucs = ", ".join(f"{a:.2f}" for a in dial.adjacent_auc)
     apart = ", ".join("yes" if a else "no" for a in dial.apart)

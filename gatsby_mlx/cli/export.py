@@ -1,11 +1,20 @@
 """`gatsby export`."""
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from gatsby_mlx.cli.console import PATH, load_model, long_command, table
+from gatsby_mlx.cli.console import (
+    PATH,
+    check_room,
+    force_option,
+    json_option,
+    load_model,
+    long_command,
+    table,
+)
 
 if TYPE_CHECKING:
     from gatsby_mlx.hub.export import Prepared
@@ -16,7 +25,7 @@ if TYPE_CHECKING:
 @click.option(
     "--to", "kind", type=click.Choice(["native", "gpt2", "gguf", "onnx"]), required=True, help="Output format."
 )
-@click.option("--out", type=PATH, metavar="DIR", show_default="DIR-FORMAT", help="Output folder.")
+@click.option("--out", "-o", type=PATH, metavar="DIR", show_default="DIR-FORMAT", help="Output folder.")
 @click.option(
     "--dtype",
     type=click.Choice(["float32", "float16", "bfloat16"]),
@@ -35,8 +44,10 @@ if TYPE_CHECKING:
     metavar="N",
     help="Topics of the dial that is measured before and after --quantize; 0 is none.",
 )
+@force_option
+@json_option
 @long_command
-def command(model, kind, out, dtype, quantize, allow_drift, n_topics) -> None:
+def command(model, kind, out, dtype, quantize, allow_drift, n_topics, force, as_json) -> None:
     """Convert the model in DIR to a format of other libraries, with a card.
 
     gpt2 is for mlx_lm.generate, mlx_lm.server and transformers; gguf for llama.cpp; onnx for onnxruntime, also in a
@@ -49,21 +60,21 @@ def command(model, kind, out, dtype, quantize, allow_drift, n_topics) -> None:
       gatsby export runs/story --to gpt2 --quantize 4 --out story-4bit
       gatsby export runs/story --to native --dtype float16 --out story-half
     """
-    from gatsby_mlx.files import check_free
     from gatsby_mlx.hub.export import DTYPES, Form, export, prepare
     from gatsby_mlx.hub.gpt2 import Quantized
 
     dtype = dtype or ("float16" if quantize else "float32")
     form = Form(kind, dtype, Quantized(int(quantize), DTYPES[dtype]) if quantize else None, allow_drift)
     out = out or Path(f"{str(model).rstrip('/')}-{kind}")
-    check_free(out)
+    check_room(out, force)
     prepared = prepare(load_model(str(model)).checkpoint, form)
     if form.quantized and n_topics and not prepared.ready.is_prose:
         prepared.notes.append(dials(prepared, n_topics))
     for note in prepared.notes:
         click.echo(note, err=True)
-    export(prepared, out, form)
-    click.echo(out)
+    export(prepared, out, form, replace=force)
+    facts = {"path": str(out), "format": kind, "dtype": dtype, "notes": prepared.notes}
+    click.echo(json.dumps(facts, indent=1) if as_json else out)
 
 
 def dials(prepared: "Prepared", n_topics: int) -> str:

@@ -37,7 +37,7 @@ def command(ctx, as_json, corpus, **options) -> None:
     stories = story_set(ctx, options, N_TOPICS)
     if not is_english(piece.text for piece in stories.pieces):
         raise UsageError(NOT_ENGLISH[0].upper() + NOT_ENGLISH[1:], "gatsby dial and gatsby prose measure them")
-    learned_from = corpus_of(stories, corpus)
+    learned_from = corpus_of(stories, corpus, options["model"])
     adherence = measure(stories.pieces, reference(learned_from) if learned_from else None)
     click.echo(json.dumps(plain(adherence.to_json()), indent=1) if as_json else render(adherence))
 

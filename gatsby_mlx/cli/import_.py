@@ -1,11 +1,14 @@
 """`gatsby import`."""
 
+import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from gatsby_mlx.cli.console import PATH
+from gatsby_mlx.cli.console import PATH, check_room, force_option, json_option, needed_out_option
+from gatsby_mlx.story.english import counted
 
 if TYPE_CHECKING:
     from gatsby_mlx.model.gpt import GPT
@@ -15,8 +18,10 @@ if TYPE_CHECKING:
 @click.argument("file", metavar="FILE", type=PATH)
 @click.option("--corpus", type=PATH, metavar="FILE", help="The text that it was trained on, for its characters.")
 @click.option("--vocab", type=PATH, metavar="FILE", help="A vocab.json or meta.pkl, instead of --corpus.")
-@click.option("--out", type=PATH, metavar="DIR", required=True, help="Checkpoint folder to write.")
-def command(file: Path, corpus: Path | None, vocab: Path | None, out: Path) -> None:
+@needed_out_option("Checkpoint folder to write.")
+@force_option
+@json_option
+def command(file: Path, corpus: Path | None, vocab: Path | None, out: Path, force: bool, as_json: bool) -> None:
     """Convert a PyTorch checkpoint of nanoGPT's train.py to a checkpoint of gatsby. PyTorch is not needed.
 
     FILE is read by an interpreter that can only build tensors: no code in it is ever run.
@@ -30,11 +35,10 @@ def command(file: Path, corpus: Path | None, vocab: Path | None, out: Path) -> N
 
     if corpus and vocab:
         raise UsageError("--corpus and --vocab both give the characters", "Use one of them")
-    from gatsby_mlx.files import check_free
     from gatsby_mlx.hub import nanogpt, vocabulary
     from gatsby_mlx.model import checkpoint
 
-    check_free(out)
+    check_room(out, force)
     if corpus:
         alphabet = vocabulary.from_corpus(corpus)
     elif vocab:
@@ -43,12 +47,14 @@ def command(file: Path, corpus: Path | None, vocab: Path | None, out: Path) -> N
         raise UsageError("A PyTorch checkpoint does not contain its characters", vocabulary.HINT)
     imported = nanogpt.load(file, alphabet)
     checkpoint.save(out, imported.model, imported.tokenizer, imported.info)
-    click.echo(out)
+    shape = {"architecture": asdict(imported.model.config), "parameters": imported.model.n_params()}
+    click.echo(json.dumps({"path": str(out), **shape}, indent=1) if as_json else out)
     click.echo(describe(imported.model), err=True)
 
 
 def describe(model: "GPT") -> str:
     """Return a model's shape in one line."""
     c = model.config
-    size = f"{c.n_layer} layers, {c.n_head} heads, {c.n_embd} wide, context {c.block_size}, {c.vocab_size} characters"
+    shape = f"{counted(c.n_layer, 'layer')}, {counted(c.n_head, 'head')}, {c.n_embd} wide, context {c.block_size}"
+    size = f"{shape}, {c.vocab_size} characters"
     return f"{size}, {'with' if c.bias else 'no'} biases, {c.gelu} GELU; {model.n_params():,} parameters"

@@ -42,7 +42,7 @@ def command(ctx, judge, as_json, corpus, **options) -> None:
 
     reader = reference_model(judge)
     stories = story_set(ctx, options, N_TOPICS)
-    learned_from = corpus_of(stories, corpus)
+    learned_from = corpus_of(stories, corpus, options["model"])
     quality = measure(stories.pieces, reference(learned_from) if learned_from else None, reader)
     click.echo(json.dumps(plain(quality.to_json()), indent=1) if as_json else render(quality))
 

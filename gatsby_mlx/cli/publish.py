@@ -1,12 +1,19 @@
 """`gatsby publish`."""
 
+import json
 import sys
 import tempfile
 from pathlib import Path
 
 import click
 
-from gatsby_mlx.cli.console import PATH, confirm, long_command, size
+from gatsby_mlx.cli.console import (
+    PATH,
+    confirm,
+    json_option,
+    long_command,
+    size,
+)
 
 
 @click.command()
@@ -16,10 +23,18 @@ from gatsby_mlx.cli.console import PATH, confirm, long_command, size
 @click.option("--license", default="mit", show_default=True, metavar="NAME", help="License on the card.")
 @click.option("--language", metavar="CODE", help="Language on the card, needed for a text that you brought: en, de.")
 @click.option("--yes", is_flag=True, help="Do not ask; needed off a terminal.")
+@json_option
 @click.pass_context
 @long_command
 def command(
-    ctx: click.Context, folder: Path, repo: str, public: bool, license: str, language: str | None, yes: bool
+    ctx: click.Context,
+    folder: Path,
+    repo: str,
+    public: bool,
+    license: str,
+    language: str | None,
+    yes: bool,
+    as_json: bool,
 ) -> None:
     """Upload a model (a checkpoint or run folder) or a corpus to the hub. Prints the repository and its commit.
 
@@ -56,5 +71,6 @@ def command(
         action = f"Add a commit to the {access} {named.kind}" if existing else f"Create the {access} {named.kind}"
         confirm(f"{action} {named.id} with {len(names)} files, {size(total)}?", yes)
         commit = publish.upload(staged, named, private=not public, progress=sys.stderr.isatty())
-    click.echo(f"{named}@{commit}")
+    facts = {"repository": str(named), "commit": commit, "files": names}
+    click.echo(json.dumps(facts, indent=1) if as_json else f"{named}@{commit}")
     click.echo(f"gatsby pull {named}", err=True)

@@ -1,19 +1,26 @@
 """`gatsby samples`."""
 
+import json
+
 import click
 
-from gatsby_mlx.cli.console import PATH, long_command
+from gatsby_mlx.cli.console import (
+    PATH,
+    json_option,
+    long_command,
+)
 from gatsby_mlx.cli.story_options import story_options, story_set
 
 N_TOPICS = 6
 
 
 @click.command()
-@click.option("--out", type=PATH, metavar="FILE", show_default="stdout", help="Output file.")
+@click.option("--out", "-o", type=PATH, metavar="FILE", show_default="stdout", help="Output file.")
 @story_options(N_TOPICS, seeds=1)
+@json_option
 @click.pass_context
 @long_command
-def command(ctx, out, **options) -> None:
+def command(ctx, out, as_json, **options) -> None:
     """Tell stories to read, topics x levels, as Markdown.
 
     \b
@@ -25,8 +32,13 @@ def command(ctx, out, **options) -> None:
     from gatsby_mlx.evaluation.samples import grid
 
     stories = story_set(ctx, options, N_TOPICS, run_on=0)
-    markdown = grid(stories.stories, f"Stories by {stories.source.get('checkpoint')}", stories.plan.obsession)
-    if out is None:
-        click.echo(markdown, nl=False)
+    if as_json:
+        obsession = stories.plan.obsession
+        rows = [{**piece._asdict(), "mentions": obsession.count(piece.text)} for piece in stories.pieces]
+        content = json.dumps({"model": stories.source, "stories": rows}, indent=1) + "\n"
     else:
-        files.write_atomic(out, markdown)
+        content = grid(stories.stories, f"Stories by {stories.source.get('checkpoint')}", stories.plan.obsession)
+    if out is None:
+        click.echo(content, nl=False)
+    else:
+        files.write_atomic(out, content)

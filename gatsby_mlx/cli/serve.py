@@ -2,6 +2,7 @@
 
 import contextlib
 import sys
+import webbrowser
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 @click.option("--refuse", type=PATH, metavar="FILE", help="Words that no topic may have, one on a line.")
 @click.option("--counts", type=PATH, metavar="FILE", help="Keep the numbers of visits and stories of each day here.")
 @click.option("--access-log", type=PATH, metavar="FILE", help="Add a line for each request: no topics, no addresses.")
+@click.option("--open", "open_page", is_flag=True, help="Open the page in the browser.")
 @click.option("--host", metavar="ADDRESS", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option(
     "--allow-host",
@@ -67,18 +69,21 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--model",
+    "-m",
     "models",
     multiple=True,
     metavar="DIR",
-    show_default="newest run, else those that ship",
+    show_default="$GATSBY_MODEL, else those that ship",
     help="Checkpoint or run folder, or a repository in the hub's cache. Give it again to offer a choice.",
 )
-def command(kiosk, idle, night, qr, refuse, counts, access_log, host, allow_host, port, batch, corpus, models) -> None:
+def command(
+    kiosk, idle, night, qr, refuse, counts, access_log, open_page, host, allow_host, port, batch, corpus, models
+) -> None:
     """Serve the exhibit: a page on which a visitor turns the dial. Ctrl-C stops it.
 
     \b
     Examples:
-      gatsby serve
+      gatsby serve --open
       gatsby serve --kiosk --model runs/story
       gatsby serve --model small --model runs/whale
       gatsby serve --kiosk --host 0.0.0.0 --qr --night --counts visits.json
@@ -133,6 +138,8 @@ def command(kiosk, idle, night, qr, refuse, counts, access_log, host, allow_host
             access_log=log,
         )
         click.echo(urls[0])
+        if open_page and not webbrowser.open(urls[0]):
+            click.echo("no browser was found to open the page in", err=True)
         _say_who_can_reach(host, urls[1:])
         if qr and not settings.code_url:
             click.echo("warning: this machine has no address for others, so no code is shown", err=True)

@@ -1,5 +1,6 @@
 """What the evaluation commands share: their options, the stories that they measure, and the corpus to compare with."""
 
+import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,13 +15,16 @@ from gatsby_mlx.cli.console import (
     F,
     Status,
     clock,
+    going_on,
     load_model,
     max_tokens_option,
     model_option,
     names_a_model,
+    same_command,
     sampling_options,
 )
-from gatsby_mlx.errors import UsageError
+from gatsby_mlx.errors import GatsbyError, UsageError
+from gatsby_mlx.story.english import counted
 from gatsby_mlx.story.prime import ALPHABET
 
 if TYPE_CHECKING:
@@ -29,6 +33,8 @@ if TYPE_CHECKING:
     from gatsby_mlx.evaluation.reference_model import ReferenceModel
     from gatsby_mlx.evaluation.stories import StoryPlan, StorySet
 
+SETTLED = 0.2  # share of the stories after which their mean time says something
+MANY = 200  # stories: fewer take a minute or two, and are not worth measuring
 PLAN = {"topics", "n_topics", "seeds", "seed", "batch", "max_tokens", "temp", "top_k", "top_p"}
 
 
@@ -85,7 +91,7 @@ def story_options(n_topics: int, seeds: int) -> Callable:
 def corpus_option(function: F) -> F:
     """Add --corpus, for `corpus_of`."""
     text = "The corpus that the model learned from, to compare with and to tell seen topics from unseen ones."
-    default = "the one that ships, if it is that"
+    default = "what the model learned from, where it is found"
     return click.option("--corpus", type=PATH, metavar="DIR", show_default=default, help=text)(function)
 
 
@@ -123,7 +129,11 @@ def story_set(
     elif options["topics"]:
         topics = read_topics(options["topics"], model.checkpoint.tokenizer.alphabet, model.obsession)
         plan = replace(plan, topics=topics)
-    return api.tell_stories(model, plan, path, ProgressLine())
+    if kept is None and plan.n_stories >= MANY:
+        seconds = api.seconds_to_tell(model, plan)
+        click.echo(f"{counted(plan.n_stories, 'story')}: about {clock(seconds)} here, as measured now", err=True)
+    with going_on(same_command(ctx)) if path else contextlib.nullcontext():  # without a file no story is kept
+        return api.tell_stories(model, plan, path, ProgressLine())
 
 
 def _plan(
@@ -162,26 +172,50 @@ def _plan(
     return replace(kept, topics=topics, sampling=kept_sampling, **changed)
 
 
-def corpus_of(stories: "StorySet", path: Path | None) -> "Corpus | None":
-    """Return the corpus at `path`, else the one that ships if the stories' model learned from it, else None.
+def corpus_of(stories: "StorySet", path: Path | None, model: Path | str | None) -> "Corpus | None":
+    """Return the corpus at `path`, else what the stories' model learned from where it is found, else None.
 
-    Say on stderr if the corpus is unknown or not the one that the model learned from. Raises CorpusError for a corpus
-    of another obsession.
+    If it is the house writer's and is nowhere, it is written again, once. Say on stderr if the corpus is unknown or not
+    the one that the model learned from. Raises CorpusError for a corpus of another obsession.
     """
     from gatsby_mlx import api
     from gatsby_mlx.corpus.load import load
 
     learned_from = stories.source.get("corpus")
     if path is None:
-        corpus = api.find_corpus(learned_from)
-        if corpus is None:
-            click.echo("the corpus that this model learned from is not known; name it with --corpus", err=True)
-        return corpus
+        return _found_corpus(learned_from, stories.source.get("corpus_written"), model)
     corpus = load(path)
     api.check_obsession(stories.plan.obsession, corpus)
     if corpus.sha256 != learned_from:
         click.echo(f"note: this model did not learn from {path}, by its checksum", err=True)
     return corpus
+
+
+def _found_corpus(sha256: str | None, written: Any, model: Path | str | None) -> "Corpus | None":
+    from gatsby_mlx import api
+    from gatsby_mlx.cli.write import announce_time, write_with_status
+
+    folder = None
+    with contextlib.suppress(GatsbyError):
+        folder = api.find_model(model)
+    if corpus := api.find_corpus(sha256, folder):
+        return corpus
+    if sha256 is None:
+        click.echo("the corpus that this model learned from is not known; name it with --corpus", err=True)
+        return None
+    if again := api.plan_corpus_again({"sha256": sha256, "written": written}):
+        stories = counted(again.config.n, "story")
+        click.echo(f"writing again what this model learned from: {stories}, seed {again.config.seed}", err=True)
+        try:
+            announce_time(again)
+            write_with_status(again)
+        except (KeyboardInterrupt, OSError, GatsbyError) as error:  # the stories that were told are not lost for it
+            click.echo(f"\nnot written: {api.reason(error) if isinstance(error, Exception) else 'stopped'}", err=True)
+        if corpus := api.find_corpus(sha256):
+            return corpus
+    why = "is another text by now" if again and again.is_finished() else "is not here"
+    click.echo(f"what this model learned from {why} (sha256 {sha256[:12]}...); name it with --corpus", err=True)
+    return None
 
 
 def reference_model_option(function: F) -> F:
@@ -212,5 +246,7 @@ class ProgressLine:
             return
         if self.n_before is None:
             self.n_before = done - 1
-        left = (time.monotonic() - self.started) / (done - self.n_before) * (total - done)
-        self.status(f"{done} of {total} {self.what}, {clock(left)} left")
+        line, n = f"{done} of {total} {self.what}", done - self.n_before
+        if n > SETTLED * total:  # before that only the shortest stories of the first batch have ended
+            line += f", {clock((time.monotonic() - self.started) / n * (total - done))} left"
+        self.status(line)

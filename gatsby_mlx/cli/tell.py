@@ -2,9 +2,10 @@
 
 import json
 import secrets
+import shlex
 import shutil
-import textwrap
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -22,13 +23,15 @@ from gatsby_mlx.cli.console import (
     sampling_options,
     stream,
 )
+from gatsby_mlx.errors import UsageError
+from gatsby_mlx.story.english import counted
 from gatsby_mlx.story.obsession import LEVELS
 from gatsby_mlx.story.prime import check_level, fold_topic
 
 if TYPE_CHECKING:
     from gatsby_mlx.api import Model
     from gatsby_mlx.story.obsession import Obsession
-    from gatsby_mlx.story.sampling import Story
+    from gatsby_mlx.story.sampling import Job, Story
 
 
 class Topic(click.Argument):
@@ -39,10 +42,25 @@ class Topic(click.Argument):
         return None if instead else super().process_value(ctx, value)
 
 
-COLUMN = 30  # characters: the narrowest column of five stories side by side
+COLUMN, GAP = 30, 3  # characters: the narrowest column of five stories side by side, and the space between two
 
 
-@click.command()
+class Tell(click.Command):
+    """A topic of several words without quotes gets the command that has them."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.allow_extra_args, given = True, list(args)
+        more = super().parse_args(ctx, args)
+        if more and not ctx.resilient_parsing:
+            words = [ctx.params["topic"], *more]
+            for word in words:
+                given.remove(word)
+            hint = f"Try: {shlex.join(['gatsby', 'tell', ' '.join(words), *given])}"
+            raise UsageError("A topic of several words is in quotes", hint)
+        return more
+
+
+@click.command(cls=Tell)
 @click.argument("topic", cls=Topic)
 @click.option(
     "--green",
@@ -53,7 +71,7 @@ COLUMN = 30  # characters: the narrowest column of five stories side by side
     show_default=True,
     help="The dial, from 1 (a soft undertow) to 5 (swallowed).",
 )
-@click.option("--all-levels", is_flag=True, help="Tell all five levels with the same seed, side by side.")
+@click.option("--all-levels", is_flag=True, help="Tell all five levels with the same seed, in columns if they fit.")
 @click.option(
     "--seed", type=SEED, metavar="N", show_default="a new one, shown", help="The same seed gives the same story."
 )
@@ -63,13 +81,16 @@ COLUMN = 30  # characters: the narrowest column of five stories side by side
 @sampling_options
 @model_option
 def command(topic, level, all_levels, seed, prompt, max_tokens, as_json, temp, top_k, top_p, model) -> None:
-    """Tell a story on TOPIC, character by character. A model of plain text writes on from a --prompt.
+    """Tell a story on TOPIC, character by character. With - the topic is read from stdin.
+
+    A model of plain text writes on from a --prompt.
 
     \b
     Examples:
       gatsby tell "a dog and a balloon" --level 5
       gatsby tell "a lost kitten" --all-levels --seed 7
       gatsby tell "a lost kitten" --level 4 --json
+      echo "a lost kitten" | gatsby tell -
       gatsby tell --prompt "Call me" --max-tokens 500 --model runs/book
     """
     if prompt is not None:
@@ -77,6 +98,8 @@ def command(topic, level, all_levels, seed, prompt, max_tokens, as_json, temp, t
             raise click.UsageError("--prompt takes no TOPIC, no --all-levels and no --json")
         write_on(prompt, seed, max_tokens, model, temp=temp, top_k=top_k, top_p=top_p)
         return
+    if topic == "-":
+        topic = sys.stdin.buffer.read().decode("utf-8", "replace")
     levels = LEVELS if all_levels else (check_level(level),)
     if topic.isascii() or not names_a_model(model):
         fold_topic(topic)  # refuses most bad topics before the model is loaded
@@ -88,15 +111,20 @@ def command(topic, level, all_levels, seed, prompt, max_tokens, as_json, temp, t
     pieces = loaded.pieces([loaded.job(topic, k, chosen, k) for k in levels], sampling, max_tokens)
     if seed is None:
         click.echo(f"seed {chosen}", err=True)
-    stories: list[Story] = []
-    if as_json or all_levels:
-        stories = sorted((story for _, _, story in pieces if story), key=lambda story: story.job.key)
-        click.echo(to_json(topic, stories, loaded) if as_json else side_by_side(stories, loaded.obsession))
-    else:
-        texts = (new for _, new, story in pieces if not (story and stories.append(story)))
-        stream(texts, lambda text: click.echo(text, nl=False), loaded.obsession)
+    told, obsession = Told(pieces, levels), loaded.obsession
+    width = (shutil.get_terminal_size((100, 24)).columns - GAP * (len(levels) - 1)) // len(levels)
+    if as_json:
+        while told.step():
+            pass
+        click.echo(to_json(topic, [told.done[k] for k in levels], loaded))
+    elif not all_levels:
+        stream(told.texts(level), lambda text: click.echo(text, nl=False), obsession)
         click.echo()
-    for story in stories:
+    elif width >= COLUMN:
+        side_by_side(told, width, obsession)
+    else:
+        one_after_another(told, obsession)
+    for story in (told.done[k] for k in levels):
         if story.finish != "end":
             why = "the context is full" if story.finish == "context" else "--max-tokens is reached"
             click.echo(f"(cut{f' at level {story.job.key}' if all_levels else ''}: {why})", err=True)
@@ -137,23 +165,107 @@ def to_json(topic: str, stories: "Sequence[Story]", model: "Model") -> str:
     return json.dumps({"topic": folded, "seed": seed, "model": str(model.path), "stories": rows}, indent=1)
 
 
-def side_by_side(stories: "Sequence[Story]", obsession: "Obsession") -> str:
-    """Return the stories in columns where the terminal is wide enough, else one below the other."""
-    heads = [f"{obsession.tag}={s.job.key} ({obsession.count(s.text)})" for s in stories]
-    width = shutil.get_terminal_size((100, 24)).columns
-    column = (width - 3 * (len(stories) - 1)) // len(stories)
-    if column < COLUMN:
-        return "\n\n".join(f"{head}\n{glow(s.text, obsession)}" for head, s in zip(heads, stories, strict=True))
-    columns = [[head, "", *_wrap(s.text, column)] for head, s in zip(heads, stories, strict=True)]
-    height = max(map(len, columns))
-    filled = [[line.ljust(column) for line in c + [""] * (height - len(c))] for c in columns]
-    # Color each column at once: a mention may be on two lines.
-    glowing = [glow("\n".join(c), obsession).split("\n") for c in filled]
-    return "\n".join("   ".join(row).rstrip() for row in zip(*glowing, strict=True))
+class Told:
+    """The stories of several jobs while they are told: `texts` has one level as it comes, `done` the finished ones."""
+
+    def __init__(self, pieces: "Iterable[tuple[Job, str, Story | None]]", levels: Sequence[int]):
+        self.pieces, self.done = iter(pieces), {}
+        self.waiting: dict[int, list[str]] = {level: [] for level in levels}
+
+    def step(self) -> bool:
+        """Take one piece; return whether there was one."""
+        job, new, story = next(self.pieces, (None, "", None))
+        if story:
+            self.done[story.job.key] = story
+        elif job:
+            self.waiting[job.key].append(new)
+        return job is not None
+
+    def texts(self, level: int) -> Iterator[str]:
+        """Yield the text of a level, those pieces first that came while another level was shown."""
+        while True:
+            waiting, self.waiting[level] = self.waiting[level], []
+            yield from waiting
+            if not waiting and (level in self.done or not self.step()):
+                return
 
 
-def _wrap(story: str, width: int) -> list[str]:
-    lines = []
-    for paragraph in printable(story).split("\n"):
-        lines += textwrap.wrap(paragraph, width) or [""]
-    return lines
+def one_after_another(told: Told, obsession: "Obsession") -> None:
+    """Print each story below its level, the first one as it comes; meanwhile the others are told as well."""
+    for level in told.waiting:
+        click.echo(f"{obsession.tag}={level}")
+        stream(told.texts(level), lambda text: click.echo(text, nl=False), obsession)
+        click.echo(f"\n({mentions(told.done[level], obsession)})\n")
+
+
+class Lines:
+    """Wraps a text at `width` while it comes. `lines` are those that no later text changes."""
+
+    def __init__(self, width: int):
+        self.width, self.lines, self.line, self.word = width, [], "", ""
+
+    def add(self, text: str) -> None:
+        """Add text; a word counts once it is followed by white space."""
+        for c in printable(text):
+            if not c.isspace():
+                self.word += c
+                continue
+            self._place()
+            if c == "\n":
+                self.lines.append(self.line)
+                self.line = ""
+
+    def close(self) -> None:
+        """End the text: its last line is one of `lines` now."""
+        self._place()
+        self.lines.append(self.line)
+
+    def _place(self) -> None:
+        word, self.word = self.word, ""
+        if word and self.line and len(self.line) + 1 + len(word) > self.width:
+            self.lines.append(self.line)
+            self.line = ""
+        self.line += f" {word}" if word and self.line else word
+        while len(self.line) > self.width:
+            self.lines.append(self.line[: self.width])
+            self.line = self.line[self.width :]
+
+
+def side_by_side(told: Told, width: int, obsession: "Obsession") -> None:
+    """Print the stories in columns of `width`, each row as soon as all of them have it."""
+    columns = {level: Lines(width) for level in told.waiting}
+    open_, shown = set(columns), 0
+    click.echo(row(f"{obsession.tag}={level}".ljust(width) for level in columns) + "\n")
+    more = True
+    while more:
+        more = told.step()
+        for level in sorted(open_):
+            columns[level].add("".join(told.waiting[level]))
+            told.waiting[level] = []
+            if level in told.done or not more:
+                columns[level].close()
+                open_.remove(level)
+        # A row waits for the one below it: a mention may be on both.
+        ready = min(
+            (len(columns[level].lines) - 1 for level in open_), default=max(len(c.lines) for c in columns.values())
+        )
+        for n in range(shown, ready):
+            click.echo(row(glowing_line(column.lines, n, width, obsession) for column in columns.values()))
+        shown = max(shown, ready)
+    click.echo("\n" + row(f"({mentions(told.done[level], obsession)})".ljust(width) for level in columns))
+
+
+def row(cells: Iterable[str]) -> str:
+    """Return cells of one width as a line."""
+    return (" " * GAP).join(cells).rstrip()
+
+
+def glowing_line(lines: Sequence[str], n: int, width: int, obsession: "Obsession") -> str:
+    """Return line `n` filled up to `width`, spaces if there is none, with its mentions colored, on two lines or one."""
+    around = [line.ljust(width) for line in lines[max(0, n - 1) : n + 2]]
+    return glow("\n".join(around), obsession).split("\n")[min(n, 1)] if n < len(lines) else " " * width
+
+
+def mentions(story: "Story", obsession: "Obsession") -> str:
+    """Return how often a story mentions the obsession, with the noun."""
+    return counted(obsession.count(story.text), "mention")

@@ -1,5 +1,6 @@
 """`gatsby write`."""
 
+import json
 import shlex
 import sys
 import time
@@ -9,8 +10,21 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gatsby_mlx.cli.console import PATH, SEED, Status, clock, glow, obsession_option, printable
+from gatsby_mlx.cli.console import (
+    PATH,
+    SEED,
+    Status,
+    clock,
+    force_option,
+    glow,
+    going_on,
+    json_option,
+    make_room,
+    obsession_option,
+    printable,
+)
 from gatsby_mlx.errors import without_passwords
+from gatsby_mlx.story.english import counted
 from gatsby_mlx.story.obsession import LEVELS
 
 if TYPE_CHECKING:
@@ -21,6 +35,7 @@ if TYPE_CHECKING:
     from gatsby_mlx.corpus.plan import WriteConfig
     from gatsby_mlx.corpus.write import WriteRun
 
+MANY = 2_000  # stories: the house writer takes less than ten seconds for fewer
 MAX = 100_000  # stories: 20,000 distinct topics can be composed in seconds
 REFRESH_S = 0.2
 
@@ -62,7 +77,9 @@ REFRESH_S = 0.2
     metavar="FILE",
     help="A corpus whose stories a base model is shown, three of each level.  [default: by the house writer]",
 )
-@click.option("--out", type=PATH, metavar="DIR", help="Output folder, for raw.txt and manifest.json. Needed to write.")
+@click.option(
+    "--out", "-o", type=PATH, metavar="DIR", help="Output folder, for raw.txt and manifest.json. Needed to write."
+)
 @click.option("--smoke", is_flag=True, help="Write one topic with each writer, to test that they all work here.")
 @click.option("--dry-run", is_flag=True, help="Print the plan: shares, downloads, memory and time. Writes nothing.")
 @click.option("--assemble", is_flag=True, help="Make a corpus of the stories that a stopped or running --out has.")
@@ -73,8 +90,25 @@ REFRESH_S = 0.2
     "Kernel panics are reported with it.",
 )
 @click.option("--print", "show", is_flag=True, help="Print every accepted story.")
+@force_option
+@json_option
 def command(
-    blend, n, seed, obsession, topics, api_key_env, guide, examples, out, smoke, dry_run, assemble, wired, show
+    blend,
+    n,
+    seed,
+    obsession,
+    topics,
+    api_key_env,
+    guide,
+    examples,
+    out,
+    smoke,
+    dry_run,
+    assemble,
+    wired,
+    show,
+    force,
+    as_json,
 ) -> None:
     """Write a corpus: every topic at the five levels of the dial. Each story is checked before it is accepted.
 
@@ -96,9 +130,13 @@ def command(
 
     if out is None and not dry_run:
         raise click.MissingParameter(param_hint="'--out'", param_type="option")
+    if as_json and (show or dry_run):
+        raise click.UsageError("--json is for a corpus that is written: leave out --print and --dry-run")
     if assemble:
         stories = assemble_corpus(out)
-        click.echo(f"{out}: {stories} stories so far", err=True)
+        click.echo(f"{out}: {counted(stories, 'story')} so far", err=True)
+        if as_json:
+            click.echo(to_json(out))
         return
     chosen = api.as_blend(blend)
     if obsession is not None:
@@ -118,14 +156,44 @@ def command(
         click.echo(plan_table(chosen, config, line))
         return
     run = api.plan_writing(chosen, config, out, line, Ranks(), wired)
+    if force and run.ranks.rank == 0:
+        make_room(out)
     if run.is_finished():
         click.echo(f"{out} holds this corpus already; nothing to do", err=True)
+        if as_json:
+            click.echo(to_json(out))
         return
     api.check_machine(chosen)
     quiet_hub(chosen)
-    write_with_status(run, show)
+    announce_time(run)
+    with going_on(run.command):
+        write_with_status(run, show)
     if run.ranks.rank == 0:
+        if as_json:
+            click.echo(to_json(out))
         click.echo(f"gatsby corpus show {shlex.quote(str(out))}", err=True)
+
+
+def to_json(out: Path) -> str:
+    """Return the JSON document of a corpus that was written: what its manifest says, without its stories."""
+    from gatsby_mlx.corpus import manifest
+
+    content = manifest.read(out / "manifest.json")
+    known = ("plan", "blend", "finished", "counts", "attempts", "timings")
+    return json.dumps({"path": str(out)} | {k: content[k] for k in known if k in content}, indent=1)
+
+
+def announce_time(run: "WriteRun") -> None:
+    """Say on stderr how long the house writer takes here, from some stories that it writes now, if it takes long.
+
+    What a model or a server takes is known once it has written; the status line says it then.
+    """
+    from gatsby_mlx.writers.estimate import measure
+
+    if run.config.n < MANY or len(run.writers) > 1 or run.writers[0].about.get("kind") != "house":
+        return
+    story_s, basis = measure(run.writers[0])
+    click.echo(f"about {clock(story_s * run.config.n)} here ({basis})", err=True)
 
 
 def command_line(
@@ -205,8 +273,9 @@ def summary(run: "WriteRun", progress: "Progress") -> None:
     """Say on stderr how many stories were written and how many are missing."""
     ledger, seconds = run.ledger, time.monotonic() - progress.started
     done, rejected = len(ledger.filled), len(ledger.rejected())
-    line = f"{run.out}: {done} stories on {len({t for t, _ in ledger.filled})} topics in {seconds:.1f} s"
-    click.echo(line + (f"; {rejected} attempts rejected" if rejected else ""), err=True)
+    topics = counted(len({t for t, _ in ledger.filled}), "topic")
+    line = f"{run.out}: {counted(done, 'story')} on {topics} in {seconds:.1f} s"
+    click.echo(line + (f"; {counted(rejected, 'attempt')} rejected" if rejected else ""), err=True)
     missing = run.config.n - done
     if missing > 0:
         levels = ", ".join(f"level {k}: {n}" for k, n in ledger.open_by_level().items() if n)

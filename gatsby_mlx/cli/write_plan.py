@@ -22,9 +22,9 @@ def hours(seconds: tuple[float, float]) -> str:
     """Return a range of seconds as text.
 
     >>> hours((480, 5400))
-    '8:00 to 1.5 h'
+    '8 min to 1 h 30 min'
     """
-    low, high = (f"{s / 3600:.1f} h" if s >= 3600 else clock(s) for s in seconds)
+    low, high = map(clock, seconds)
     return low if low == high else f"{low} to {high}"
 
 

@@ -26,6 +26,7 @@ import os
 import re
 import tomllib
 from dataclasses import dataclass, fields, replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -109,8 +110,12 @@ def _from_file(path: Path) -> Blend:
     except (OSError, ValueError, RecursionError) as error:
         raise UsageError(f"The blend {path} cannot be read: {error}", HINT) from None
     tables = content.get("writers")
-    if not isinstance(tables, dict) or not tables or set(content) > {"writers", "bands"}:
-        raise UsageError(f"{path} must have tables [writers.NAME], optionally [bands], and nothing else", HINT)
+    if unknown := sorted(set(content) - {"writers", "bands"}):
+        meant = get_close_matches(unknown[0], ["writers", "bands"], 1)
+        hint = f"Did you mean [{meant[0]}]?" if meant else "A blend has tables [writers.NAME], and optionally [bands]"
+        raise UsageError(f"{path}: {unknown[0]!r} is no key of a blend", hint)
+    if not isinstance(tables, dict) or not tables:
+        raise UsageError(f"{path}: 'writers' has no table", "Add one: [writers.house], and below it share = 1.0")
     pairs = [_from_table(path, name, table) for name, table in tables.items()]
     return _blend(pairs, replace(GREEN_LIGHT, bands=_bands(path, content.get("bands", {}))))
 
@@ -130,7 +135,10 @@ def _from_table(path: Path, name: str, table: Any) -> tuple[Spec, float]:
         raise UsageError(f"{where}: a writer's name has lower case letters, digits, '.' and '-'", HINT)
     known = {f.name for f in fields(spec)} & _SETTINGS
     if unknown := sorted(set(given) - known):
-        raise UsageError(f"{where}: {unknown[0]!r} is not one of {', '.join(sorted(known | {'model', 'share'}))}", HINT)
+        keys = sorted(known | {"model", "share"})
+        meant = get_close_matches(unknown[0], keys, 1)
+        hint = f"Did you mean {meant[0]}?" if meant else HINT
+        raise UsageError(f"{where}: {unknown[0]!r} is not one of {', '.join(keys)}", hint)
     if "revision" in given and not isinstance(given["revision"], str):
         raise UsageError(f"{where}: revision must be a commit, a branch or a tag, in quotes", HINT)
     for key, (low, high) in {"temp": (0, 5), "top_p": (1e-6, 1), "max_tokens": (16, 8192), "batch": (1, 512)}.items():
@@ -166,13 +174,17 @@ def _number(where: str, key: str, value: Any) -> float:
 def _bands(path: Path, table: Any) -> tuple[Band, ...]:
     """Return the five bands of a file; those that it does not name keep their defaults."""
     bands = dict(GREEN_LIGHT.band)
-    try:
-        for key, (low, *rest) in dict(table).items():
+    if not isinstance(table, dict):
+        raise UsageError(f"{path}: 'bands' is a table of LEVEL = [FEWEST, MOST], not {table!r:.40}", HINT)
+    for key, band in table.items():
+        try:
+            low, *rest = band
             if int(key) not in LEVELS or len(rest) > 1 or not all(isinstance(n, int) for n in (low, *rest)):
                 raise ValueError
             bands[int(key)] = (low, rest[0] if rest else None)
-    except (ValueError, TypeError):
-        raise UsageError(f"{path}: a band is LEVEL = [FEWEST, MOST], or [FEWEST] for level 5", HINT) from None
+        except (ValueError, TypeError):
+            form = "a band is LEVEL = [FEWEST, MOST], or [FEWEST] for level 5"
+            raise UsageError(f"{path}: bands.{key} is {band!r:.40}, and {form}", HINT) from None
     try:
         check_bands(bands, str(path))
     except UsageError as error:

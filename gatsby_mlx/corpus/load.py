@@ -10,6 +10,7 @@ from gatsby_mlx import files
 from gatsby_mlx.corpus import manifest, sources
 from gatsby_mlx.errors import CorpusError
 from gatsby_mlx.story.document import HINT, Document, has_control_line, parse
+from gatsby_mlx.story.english import counted
 from gatsby_mlx.story.obsession import GREEN_LIGHT, Obsession
 from gatsby_mlx.story.prime import ALPHABET, END
 
@@ -46,7 +47,8 @@ class Corpus:
     def __repr__(self) -> str:
         if self.is_prose:
             return f"<plain text {self.path or 'in memory'}: {self.n_chars:,} characters>"
-        return f"<corpus {self.path or 'in memory'}: {len(self.documents):,} stories, {self.n_chars:,} characters>"
+        stories = counted(len(self.documents), "story")
+        return f"<corpus {self.path or 'in memory'}: {stories}, {self.n_chars:,} characters>"
 
     @property
     def n_chars(self) -> int:

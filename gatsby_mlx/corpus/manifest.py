@@ -13,6 +13,7 @@ from typing import Any
 from gatsby_mlx import files
 from gatsby_mlx.errors import CorpusError, UsageError
 from gatsby_mlx.story.document import Document
+from gatsby_mlx.story.english import counted
 from gatsby_mlx.story.obsession import GREEN_LIGHT, Obsession
 
 SCHEMA = "gatsby-mlx/corpus/1"
@@ -86,7 +87,7 @@ def annotate(documents: Sequence[Document], content: Mapping[str, Any], path: Pa
     """
     listed = entries(content)
     if len(listed) != len(documents):
-        raise CorpusError(f"{path} lists {len(listed)} stories, and its corpus has {len(documents)}", HINT)
+        raise CorpusError(f"{path} lists {counted(len(listed), 'story')}, and its corpus has {len(documents)}", HINT)
     offset, known = 0, []
     for number, (entry, document) in enumerate(zip(listed, documents, strict=True), 1):
         kind = "sha256" if "sha256" in entry else "sha1"
@@ -104,6 +105,21 @@ def annotate(documents: Sequence[Document], content: Mapping[str, Any], path: Pa
         known.append(replace(document, **{k: entry.get(k) for k in ("writer", "name", "split")}))
         offset += len(document.text)
     return known
+
+
+def recipe(content: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return what the house writer needs to write a corpus again from its manifest, or None for any other corpus.
+
+    The same recipe gives the same text: it is complete, by one house writer of a known version, on its own topics.
+    """
+    writers = content.get("writers")
+    if not isinstance(writers, dict) or len(writers) != 1 or content.get("topics_given", True):
+        return None
+    about = next(iter(writers.values()))
+    if not content.get("finished") or not isinstance(about, dict) or about.get("kind") != "house":
+        return None
+    plan = content["plan"]
+    return {"writers": writers, "n": plan["n"], "seed": plan["seed"], "bands": content["bands"]}
 
 
 def check(documents: Sequence[Document], content: Mapping[str, Any], raw: Path | None) -> None:

@@ -21,7 +21,7 @@ from gatsby_mlx.errors import RanksError
 
 LAUNCHED = ("MLX_RANK", "OMPI_COMM_WORLD_RANK", "PMI_RANK")  # mlx.launch (ring, JACCL, NCCL); MPI
 RELAUNCH_HINT = "Start them again with mlx.launch, and check that each host reaches the others"
-RESUME_HINT = "The last checkpoint is complete: start all processes again with the same command and --resume"
+RESUME_HINT = "The last checkpoint is complete: start all processes again with the run's folder after --resume"
 T = TypeVar("T")
 
 

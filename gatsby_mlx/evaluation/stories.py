@@ -175,8 +175,9 @@ def source_of(ready: "Checkpoint") -> dict[str, Any]:
     """Return what identifies a checkpoint: its folder's name, the sha256 of its weights, and how it was trained."""
     digest = files.sha256(ready.path / "model.safetensors")
     known = {k: ready.info.get(k) for k in ("preset", "step", "chars_seen")}
-    corpus = (ready.info.get("corpus") or {}).get("sha256")
-    return {"checkpoint": ready.path.name, "weights": digest, **known, "corpus": corpus}
+    corpus = ready.info.get("corpus") or {}
+    written = {"corpus_written": corpus["written"]} if "written" in corpus else {}
+    return {"checkpoint": ready.path.name, "weights": digest, **known, "corpus": corpus.get("sha256"), **written}
 
 
 def tell(

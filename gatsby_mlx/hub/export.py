@@ -1,7 +1,8 @@
 """Export a model to a folder with a card, in one of four forms: native, gpt2, gguf or onnx."""
 
 import shutil
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from dataclasses import replace as with_changes
 from pathlib import Path
 
 import mlx.core as mx
@@ -76,15 +77,16 @@ def prepare(ready: Checkpoint, form: Form) -> Prepared:
         notes.append(f"The blocks' matrices are stored in {form.quantized.bits} bits, groups of {gpt2.GROUP}: {drift}.")
     elif form.dtype != "float32":
         notes.append(f"Weights stored in {form.dtype}.")
-    return Prepared(replace(ready, model=model), measured, notes)
+    return Prepared(with_changes(ready, model=model), measured, notes)
 
 
-def export(prepared: Prepared, out: Path, form: Form) -> None:
-    """Write a model and its card to the folder `out`, completely or not at all.
+def export(prepared: Prepared, out: Path, form: Form, replace: bool = False) -> None:
+    """Write a model and its card to the folder `out`, completely or not at all. With `replace`, `out` need not be free.
 
     Raises OutputError, UsageError, and GatsbyError if a package that the form needs is missing.
     """
-    check_free(out)
+    if not replace:
+        check_free(out)
     staged = files.staging_folder(out)
     try:
         with files.output_errors(str(out)):

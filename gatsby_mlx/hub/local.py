@@ -12,6 +12,7 @@ import mlx.core as mx
 from safetensors import SafetensorError, safe_open
 
 from gatsby_mlx import files, shipped
+from gatsby_mlx.corpus.journal import belongs
 from gatsby_mlx.errors import CheckpointError, GatsbyError, UsageError
 from gatsby_mlx.hub.card import is_shipped
 from gatsby_mlx.hub.pull import source
@@ -22,6 +23,12 @@ ROOTS = (Path("runs"), Path("models"), Path("demo"))
 FILES = {
     *("config.json", "model.safetensors", "tokenizer.json", "optimizer.safetensors", "state.json", "README.md"),
     *("evaluation.json", "source.json", "metrics.jsonl", "loss.svg", "dial.svg"),
+}
+# What gatsby writes into its other output folders: corpora, forms for other libraries, reports, the demo.
+OUTPUTS = {
+    *("raw.txt", "manifest.json", "stories.jsonl", "train.jsonl", "validation.jsonl"),
+    *("model.gguf", "model.onnx", "vocab.json", "tokenizer_config.json", "generation_config.json"),
+    *("index.html", "dial.json", "topics.txt"),
 }
 FOLDERS = {"gpt2", *checkpoint.NAMES}
 LEFTOVERS = (".new", ".old", ".dead")  # of a write that was killed (see `files`)
@@ -136,12 +143,28 @@ def removable(folder: Path) -> int:
     checkpoint.resolve(folder)
     if is_shipped(folder):
         raise UsageError(f"{folder} ships with this package", "Choose one of: gatsby checkpoint list runs models")
+    return _bytes_of_known(folder, FILES, FOLDERS)
+
+
+def replaceable(folder: Path) -> int:
+    """Return the bytes in an output folder that may be replaced: one with nothing but files that gatsby writes.
+
+    Raises UsageError for a link, for what ships with the package, and for any other file.
+    """
+    if folder.is_symlink() or is_shipped(folder) or folder.resolve() in (shipped.corpus(), Path.cwd(), Path.home()):
+        raise UsageError(f"{folder} is never replaced", "Choose another --out")
+    return _bytes_of_known(folder, FILES | OUTPUTS, FOLDERS | {"evaluation", "corpus", "run"})
+
+
+def _bytes_of_known(folder: Path, files_: set[str], folders_: set[str]) -> int:
+    """Return the bytes in `folder`; raise UsageError if a file in it has a name that gatsby does not write."""
     total = 0
     for path in sorted(folder.rglob("*")):
         inside = path.relative_to(folder)
         folders = inside.parts if path.is_dir() and not path.is_symlink() else inside.parts[:-1]
-        known_folders = all(part in FOLDERS or part.endswith(LEFTOVERS) for part in folders)
-        known = path.is_dir() or inside.name in FILES or inside.parts[0] == "gpt2" or inside.name.endswith(".tmp")
+        known_folders = all(part in folders_ or part.endswith(LEFTOVERS) for part in folders)
+        known = path.is_dir() or inside.name in files_ or inside.parts[0] == "gpt2" or inside.name.endswith(".tmp")
+        known = known or (files_ != FILES and belongs(inside.name))
         if path.is_symlink() or not known_folders or not known:
             raise UsageError(f"{folder} has {inside}, which gatsby did not write", "Move it away first, or use rm")
         total += 0 if path.is_dir() else path.stat().st_size

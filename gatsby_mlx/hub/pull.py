@@ -26,15 +26,15 @@ VOCABULARIES = ("vocab.json", "meta.pkl", "raw.txt")
 SOURCE = "source.json"  # the repository and commit of a pulled folder
 
 
-def pull(repo: Repo, out: Path, text: Path | None = None, progress: bool = False) -> str:
+def pull(repo: Repo, out: Path, text: Path | None = None, progress: bool = False, replace: bool = False) -> str:
     """Put `repo` into the folder `out`; return its commit.
 
     A native model is checked by loading it, a corpus by reading it. A nanoGPT checkpoint (`ckpt.pt`) is imported; its
     characters come from a vocab.json, meta.pkl or raw.txt beside it, or from the corpus `text`. `out` is free or has an
-    earlier pull of the same repository, which is replaced. Raises HubError, OutputError, CheckpointError and
-    CorpusError.
+    earlier pull of the same repository, which is replaced; with `replace`, so is anything else. Raises HubError,
+    OutputError, CheckpointError and CorpusError.
     """
-    if source(out).get("repository") != str(repo):
+    if not replace and source(out).get("repository") != str(repo):
         check_free(out)
     fetch = _fetcher(repo, progress)
     if repo.kind == "dataset":

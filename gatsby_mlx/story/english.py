@@ -1,4 +1,4 @@
-"""Word forms that the prompts and the house writer share: `a` or `an`, and the plurals of nouns."""
+"""Word forms that the prompts, the house writer and messages share: `a` or `an`, and the plurals of nouns."""
 
 import re
 
@@ -30,3 +30,12 @@ def pluralize(noun: str) -> str:
     if noun.endswith("y") and noun[-2:-1] not in "aeiou":
         return noun[:-1] + "ies"
     return noun + "s"
+
+
+def counted(n: int, noun: str) -> str:
+    """Return a number with its noun, in the plural where it is due.
+
+    >>> counted(1, "story"), counted(2000, "story")
+    ('1 story', '2,000 stories')
+    """
+    return f"{n:,} {noun if n == 1 else pluralize(noun)}"

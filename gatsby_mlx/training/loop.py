@@ -26,6 +26,7 @@ from mlx.utils import tree_unflatten
 from gatsby_mlx import device, files, kernels
 from gatsby_mlx.config import GPTConfig, TrainConfig
 from gatsby_mlx.corpus.load import Corpus
+from gatsby_mlx.corpus.manifest import recipe
 from gatsby_mlx.device.ranks import Ranks
 from gatsby_mlx.errors import CheckpointError, TrainingError
 from gatsby_mlx.foreign import device_errors
@@ -39,7 +40,17 @@ from gatsby_mlx.tokenizer import CharTokenizer
 from gatsby_mlx.training import optim
 from gatsby_mlx.training.augment import WordSubstitution
 from gatsby_mlx.training.parallel import Ranked, Workers
-from gatsby_mlx.training.record import Progress, Step, Validation, only_writer, open_metrics, recover_last
+from gatsby_mlx.training.record import (
+    LATER_SETTINGS,
+    Extension,
+    Progress,
+    Record,
+    Step,
+    Validation,
+    only_writer,
+    open_metrics,
+    recover_last,
+)
 from gatsby_mlx.training.sequences import MicroBatch, Split, StorySequences, TrainingSequences, WindowSequences, split
 from gatsby_mlx.training.small_dial import SmallDial
 from gatsby_mlx.training.step import StepFigures, TrainingStep
@@ -50,9 +61,8 @@ EVALUATION_TOPICS = 24  # of the validation side, kept in config.json
 PROSE_VALIDATION = 0.1  # of a plain text, its end
 DIAL_LOSS = 1.05  # a checkpoint can have the best dial only if its loss is at most this times the best
 LN2 = math.log(2)
+MORE_HINT = "Give the characters of the whole run: --max-chars MORE"
 FROM_NOTHING_HINT = "Leave out --from to train from nothing"
-# Settings that older runs lack, and the values they had. A run keeps the arithmetic of its embedding's gradient.
-LATER_SETTINGS = {"dtype": "float32", "start": None, "embedding_gradient": "scatter"}
 SAME_HINT = "Give every process the same command and the same corpus"
 
 
@@ -142,8 +152,9 @@ class Run:
     """A training run in the folder `out`. Iterate over `events()` to train `self.model`.
 
     With several processes (`ranks`), each makes a Run with the same arguments and iterates over its events. `start` is
-    a checkpoint to continue from: the run takes its weights, shape and vocabulary, and the dropout of `model`. `parts`
-    replaces the split that `config` describes. Raises CheckpointError when `start` has another obsession than the
+    a checkpoint to continue from: the run takes its weights, shape and vocabulary, and the dropout of `model`. A run
+    that is to `resume` takes vocabulary and start from its `record` instead. `parts` replaces the split that `config`
+    describes. Raises CheckpointError when `start` has another obsession than the
     corpus, or lacks some of its characters, and TrainingError when the corpus is too small.
     """
 
@@ -157,17 +168,22 @@ class Run:
         ranks: Ranks | None = None,
         start: checkpoint.Checkpoint | None = None,
         parts: Split | None = None,
+        record: Record | None = None,
     ):
         self.ranks = ranks or Ranks()
-        self.tokenizer = _vocabulary(start, corpus) if start else CharTokenizer(corpus.alphabet)
+        if record:
+            self.tokenizer, self.start = CharTokenizer(record.alphabet), record.start
+        else:
+            self.tokenizer = _vocabulary(start, corpus) if start else CharTokenizer(corpus.alphabet)
+            self.start = start.origin if start else None
         shape = replace(start.model.config, dropout=model.dropout) if start else model
         self.model_config = replace(shape, vocab_size=len(self.tokenizer))
         self.config, self.out, self.name, self.corpus = config, out, name, corpus
-        self.start = start.origin if start else None
         self.data = TrainingData(corpus, self.tokenizer, self.model_config.block_size, config, parts)
         documents, n = self.data.split.validation, config.dial_topics
         self.dial = SmallDial(documents, self.tokenizer, n, config.seed) if n and documents else None
         self.progress = Progress()
+        self._extension: Extension | None = None
         mx.random.seed(config.seed)
         self.model = GPT(self.model_config)
         if start:
@@ -199,6 +215,29 @@ class Run:
         self.model.update(self.ranks.broadcast_arrays(self.model.parameters()))
         self.optimizer.state = self.ranks.broadcast_arrays(self.optimizer.state)
 
+    def save_first(self) -> None:
+        """Save the untrained model if the folder has none, so that the run can be resumed from now on.
+
+        Raises OutputError while another process trains into the folder, and for a folder that cannot be written.
+        """
+        if self.ranks.first:
+            with only_writer(self.out):
+                if not (self.out / "last").exists():
+                    self._save("last")
+
+    def extend(self, max_chars: int) -> Extension:
+        """Let a run that has been resumed go on to `max_chars`; the rest of its schedule is laid anew (see `optim`).
+
+        The checkpoints and metrics.jsonl say so, from the next `events` on. Raises TrainingError for fewer characters
+        than the run has now.
+        """
+        p, before = self.progress, self.config.max_chars
+        if max_chars <= before:
+            raise TrainingError(f"{self.out} ends after {before:,} characters, so {max_chars:,} are no more", MORE_HINT)
+        self.config = optim.extended(self.config, p.chars, max_chars)
+        self._extension = Extension(p.step, p.chars, before, max_chars, self.config.extended_lr)
+        return self._extension
+
     def _load(self, folder: Path) -> None:
         state = checkpoint.read_json(folder / "state.json")
         try:
@@ -211,7 +250,9 @@ class Run:
         if changed == ["micro_chars"]:  # for a GPU whose memory ran out: the same run, its stories grouped differently
             progress = replace(progress, micro=progress.micro * identity["micro_chars"] // self.config.micro_chars)
         elif changed:
-            message = f"{folder} belongs to a run with another {', '.join(changed)}"
+            now = self._identity()
+            values = "; ".join(f"{key} was {_short(identity.get(key))}, not {_short(now[key])}" for key in changed)
+            message = f"{folder} belongs to a run with another {', '.join(changed)} ({values})"
             hint = "Resume with the corpus and options it began with, or train into a new folder"
             raise CheckpointError(message, hint)
         weights = checkpoint.load_arrays(folder / "model.safetensors", flat(self.model.parameters()))
@@ -272,9 +313,12 @@ class Run:
             return
         path = self.out / "metrics.jsonl"
         with only_writer(self.out), files.output_errors(str(path)):
-            if not (self.out / "last").exists():
+            if self._extension or not (self.out / "last").exists():
                 self._save("last")
             with open_metrics(path, self.progress.step) as log:
+                if self._extension:
+                    log.write(json.dumps(asdict(self._extension)) + "\n")
+                    self._extension = None
                 yield log
 
     def _events(self, step: TrainingStep, should_stop: Callable[[], bool]) -> Iterator[Step | Validation]:
@@ -351,6 +395,12 @@ class Run:
             p.best_dial, p.best_dial_loss, p.best_dial_step = error, loss, p.step
         return replace(event, dial=means, dial_error=error, dial_corpus=dial.target, best_dial=best)
 
+    def _corpus_facts(self) -> dict[str, Any]:
+        """Return what identifies the corpus, and how the house writer writes it again if it is the house's alone."""
+        facts = {"sha256": self.corpus.sha256, "documents": len(self.corpus.documents)}
+        written = recipe(self.corpus.manifest)
+        return facts | ({"written": written} if written else {}) | self._origin()
+
     def _not_finite(self, what: str, step: int | None = None, chars: int | None = None) -> TrainingError:
         p = self.progress
         message = f"The {what} is not finite at step {step or p.step}, after {chars or p.chars:,} characters"
@@ -366,7 +416,7 @@ class Run:
         info = {
             "preset": self.name,
             "obsession": None if self.corpus.is_prose else self.corpus.obsession.to_json(),
-            "corpus": {"sha256": self.corpus.sha256, "documents": len(self.corpus.documents), **self._origin()},
+            "corpus": self._corpus_facts(),
             "step": self.progress.step,
             "chars_seen": self.progress.chars,
             "start": self.start,
@@ -378,10 +428,17 @@ class Run:
         state, optimizer_state = None, None
         if name == "last":
             finite = {k: v for k, v in asdict(self.progress).items() if v != math.inf}  # JSON has no infinity
-            state = {"run": self._identity(), "progress": finite}
+            path = self.corpus.path
+            state = {"run": self._identity(), "progress": finite, "corpus_path": str(path.resolve()) if path else None}
             optimizer_state = self.optimizer.state
             self._saved_at = time.monotonic()
         checkpoint.save(self.out / name, self.model, self.tokenizer, info, optimizer_state, state)
+
+
+def _short(value: Any) -> str:
+    """Return a setting in a few characters: a hash by its first ones, an origin by its weights."""
+    text = str(value["weights"] if isinstance(value, dict) and "weights" in value else value)
+    return text if len(text) <= 24 else f"{text[:12]}..."
 
 
 def _vocabulary(start: checkpoint.Checkpoint, corpus: Corpus) -> CharTokenizer:

@@ -1,6 +1,7 @@
 """The optimizers, Muon for hidden matrices and AdamW for the rest, and the learning rate schedule."""
 
 import math
+from dataclasses import replace
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -103,10 +104,33 @@ def set_learning_rate(optimizer: optim.MultiOptimizer, lr: float, muon_ratio: fl
 def learning_rate(config: TrainConfig, chars: int) -> float:
     """Return the learning rate after `chars` characters: linear warm-up, then a cosine to `min_lr_ratio` of the peak.
 
-    The first step has one step's part of the warm-up, not 0, like nanoGPT's (it + 1) / (warmup_iters + 1).
+    The first step has one step's part of the warm-up, not 0, like nanoGPT's (it + 1) / (warmup_iters + 1). After an
+    extension the rate moves, within `ramp_chars`, from where it stood to where the longer schedule
+    is: warming up again before the second decay (Ibrahim et al. 2024, "Simple and scalable strategies to continually
+    pre-train large language models", section 4).
     """
     if chars < config.warmup_chars:
         return config.lr * (chars + config.batch_chars) / (config.warmup_chars + config.batch_chars)
     progress = (chars - config.warmup_chars) / max(1, config.max_chars - config.warmup_chars)
     cosine = 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
-    return config.lr * (config.min_lr_ratio + (1 - config.min_lr_ratio) * cosine)
+    lr = config.lr * (config.min_lr_ratio + (1 - config.min_lr_ratio) * cosine)
+    since, ramp = chars - config.extended_at, ramp_chars(config)
+    if config.extended_at and since < ramp:
+        lr = config.extended_lr + (lr - config.extended_lr) * since / ramp
+    return lr
+
+
+def ramp_chars(config: TrainConfig) -> int:
+    """Return in how many characters an extended run is on its schedule: a warm-up, at most a tenth of the rest."""
+    return min(config.warmup_chars, (config.max_chars - config.extended_at) // 10)
+
+
+def extended(config: TrainConfig, chars: int, max_chars: int) -> TrainConfig:
+    """Return the recipe of a run that goes on to `max_chars`, its schedule laid anew from `chars`, where it stands.
+
+    >>> config = TrainConfig(lr=0.01, max_chars=1_000_000)
+    >>> longer = extended(config, chars=1_000_000, max_chars=3_000_000)
+    >>> [round(learning_rate(longer, chars), 5) for chars in (1_000_000, 1_100_000, 1_200_000, 3_000_000)]
+    [0.001, 0.00445, 0.00745, 0.001]
+    """
+    return replace(config, max_chars=max_chars, extended_at=chars, extended_lr=learning_rate(config, chars))

@@ -1,4 +1,4 @@
-"""The events of a run, its progress, and metrics.jsonl in its folder."""
+"""The events of a run, its progress, and what its folder says of it: state.json and metrics.jsonl."""
 
 import contextlib
 import fcntl
@@ -6,12 +6,25 @@ import json
 import math
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from shlex import quote
 from typing import Any, TextIO
 
 from gatsby_mlx import files
-from gatsby_mlx.errors import CheckpointError, OutputError
+from gatsby_mlx.config import GPTConfig, TrainConfig
+from gatsby_mlx.errors import CheckpointError, OutputError, UsageError
+from gatsby_mlx.tokenizer import CharTokenizer
+
+# Settings that the state.json of older runs lacks, and the values they had. A run keeps the arithmetic of its
+# embedding's gradient.
+LATER_SETTINGS = {
+    "dtype": "float32",
+    "start": None,
+    "embedding_gradient": "scatter",
+    "extended_at": 0,
+    "extended_lr": 0.0,
+}
 
 
 @dataclass(frozen=True)
@@ -71,6 +84,81 @@ class Progress:
     seconds: float = 0.0
 
 
+@dataclass(frozen=True)
+class Extension:
+    """A run was extended at this point: it ends after `max_chars` characters, not after `before`.
+
+    The learning rate `lr` is the one from which the rest of the schedule begins.
+    """
+
+    step: int
+    chars: int
+    before: int
+    max_chars: int
+    lr: float
+    event: str = "extend"
+
+
+@dataclass(frozen=True)
+class Record:
+    """What the folder of a run says of it: its preset, its settings, and how far it came.
+
+    `corpus` is the sha256 of what it trains on, and `corpus_path` where that was when it was saved (None: unknown).
+    `start` is the origin of the checkpoint from which it began, None if it began from nothing.
+    """
+
+    preset: str
+    model: GPTConfig
+    config: TrainConfig
+    corpus: str
+    corpus_path: str | None
+    start: dict[str, Any] | None
+    obsession: dict[str, Any] | None
+    alphabet: str
+    progress: Progress
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as values that `json` can write and `from_json` can read."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any]) -> "Record":
+        """Return the record that `to_json` wrote."""
+        parsed = {"model": GPTConfig, "config": TrainConfig, "progress": Progress}
+        return cls(**content | {name: kind(**content[name]) for name, kind in parsed.items()})
+
+
+def read_record(out: Path) -> Record:
+    """Return what the run folder `out` says of its run. Raises CheckpointError if it holds none, or a damaged one."""
+    check_out(out, resume=True)
+    return files.read_folder(out / "last", _read_record)
+
+
+def _read_record(last: Path) -> Record:
+    try:
+        state, info = (json.loads((last / name).read_text("utf-8")) for name in ("state.json", "config.json"))
+        settings = {**LATER_SETTINGS, **state["run"]}
+        return Record(
+            str(info.get("preset", "run")),
+            GPTConfig(**{f.name: settings[f.name] for f in fields(GPTConfig) if f.name in settings}),
+            TrainConfig(**{f.name: settings[f.name] for f in fields(TrainConfig) if f.name in settings}),
+            settings["corpus"],
+            state.get("corpus_path"),
+            settings["start"],
+            info.get("obsession"),
+            CharTokenizer.from_json((last / "tokenizer.json").read_text("utf-8")).alphabet,
+            Progress(**state["progress"]),
+        )
+    except FileNotFoundError as error:
+        message = f"{last} is incomplete: {Path(error.filename).name} is missing"
+        raise CheckpointError(message, DAMAGED_HINT) from None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, UsageError) as error:
+        raise CheckpointError(f"{last}/state.json is damaged: {error!r}", DAMAGED_HINT) from None
+
+
+DAMAGED_HINT = "Train again, into a new folder: gatsby train --out DIR"
+
+
 def check_out(out: Path, resume: bool) -> None:
     """Check a run folder before a run, so that two runs never mix.
 
@@ -81,15 +169,10 @@ def check_out(out: Path, resume: bool) -> None:
         if not (out / "last").exists():
             raise CheckpointError(f"{out} holds no run to resume", "Leave out --resume to start one")
     else:
-        files.check_free(out, "Choose another --out, or --resume the run in it")
-
-
-def begun_micro_chars(out: Path) -> int | None:
-    """Return the `micro_chars` that the run in `out` began with; None where its state does not say."""
-    try:
-        return json.loads((out / "last" / "state.json").read_text("utf-8"))["run"]["micro_chars"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None  # what is damaged is said when the run is loaded
+        goes_on = (
+            f"Go on with it: gatsby train --resume {quote(str(out))}. Or choose" if (out / "last").exists() else ""
+        )
+        files.check_free(out, f"{goes_on or 'Choose'} another --out")
 
 
 @contextlib.contextmanager

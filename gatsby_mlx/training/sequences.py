@@ -19,6 +19,7 @@ import numpy as np
 from gatsby_mlx.errors import TrainingError
 from gatsby_mlx.story import text
 from gatsby_mlx.story.document import Document, render, topics_of
+from gatsby_mlx.story.english import counted
 from gatsby_mlx.story.prime import END
 from gatsby_mlx.tokenizer import CharTokenizer
 from gatsby_mlx.training.augment import WordSubstitution
@@ -96,8 +97,8 @@ def given_split(documents: Sequence[Document]) -> tuple[tuple[Document, ...], tu
 
 
 def _too_small(documents: Sequence[Document]) -> TrainingError:
-    message = f"A corpus of {len(documents)} stories on {len(topics_of(documents))} topics is too small to split"
-    return TrainingError(message, MORE_HINT)
+    stories, topics = counted(len(documents), "story"), counted(len(topics_of(documents)), "topic")
+    return TrainingError(f"A corpus of {stories} on {topics} is too small to split", MORE_HINT)
 
 
 def _too_near(documents: Sequence[Document], sizes: Counter[int], group_of: Mapping[str, int]) -> TrainingError:

@@ -67,7 +67,7 @@ def estimates(
             continue
         drafts = round(stories[name] * (DRAFTS_ASKED if isinstance(spec, ServerSpec) else 1))
         try:
-            story_s, basis = _measure(make_writer(spec))
+            story_s, basis = measure(make_writer(spec))
             yield Estimate(name, 0, 0, "", (story_s * drafts, story_s * drafts), basis, drafts)
         except WriterError as error:
             yield Estimate(name, 0, 0, "", None, error.line(), drafts)
@@ -111,7 +111,7 @@ def _model_seconds(
     return (fewest, most), f"{source}, {batch} at once to one"
 
 
-def _measure(unloaded: Writer) -> tuple[float, str]:
+def measure(unloaded: Writer) -> tuple[float, str]:
     """Return the seconds for one story, and how many stories were written to measure it."""
     with unloaded as writer:
         n = min(writer.group, MAX_TIMED)

@@ -223,6 +223,8 @@ def test_checkpoint_whose_vocabulary_does_not_fit_is_refused(workdir, model):
 def test_no_model_at_all_is_reported_with_the_way_to_one(workdir):
     line = refused(1, "tell", TOPIC)
     assert "gatsby demo" in line
+    save_model(workdir / "runs" / "stopped" / "last")
+    assert refused(1, "tell", TOPIC) == line
     assert refused(1, "dial") == line
 
 
@@ -249,9 +251,25 @@ def test_resume_without_a_run_or_with_other_options_is_refused(workdir, corpus):
     words = ["train", "--preset", "pocket", "--corpus", corpus, "--out", "run"]
     assert "no run to resume" in refused(1, *words, "--resume")
     assert gatsby(*words, "--max-chars", 5000).exit_code == 0
-    assert "max_chars" in refused(1, *words, "--resume")
+    line = refused(1, *words, "--resume", "--max-chars", 4000, "--lr", 0.5)
+    assert "another max_chars, lr: --max-chars is 5000, not 4000; --lr is 0.0015, not 0.5" in line
+    assert "gatsby train --resume run" in line
+    (workdir / "other.txt").write_text((corpus / "raw.txt").read_text().replace("the", "teh", 1))
+    assert "another corpus" in refused(1, "train", "--resume", "run", "--corpus", "other.txt")
+    assert "--resume and --out both name a folder" in refused(2, "train", "--resume", "run", "--out", "b")
     (workdir / "run" / "last" / "state.json").write_text("{}")
     assert "damaged" in refused(1, *words, "--max-chars", 5000, "--resume")
+    assert "no run to resume" in refused(1, "train", "--resume", "nowhere")
+
+
+def test_run_whose_corpus_is_gone_says_how_to_name_it(workdir, corpus):
+    shutil.copytree(corpus, workdir / "sub" / "c")
+    assert gatsby("train", "--preset", "pocket", "-o", "run", "--corpus", "sub/c", "--max-chars", 5000).exit_code == 0
+    shutil.rmtree(workdir / "sub")
+    line = refused(1, "train", "--resume", "run")
+    assert "sub/c/raw.txt" in line
+    assert "gatsby train --resume run --corpus DIR" in line
+    assert gatsby("train", "--resume", "run", "--corpus", corpus).exit_code == 0
 
 
 @pytest.mark.parametrize(

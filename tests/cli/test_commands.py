@@ -130,10 +130,12 @@ def test_command_module_imports_nothing_heavy_at_its_top(path):
         "click",
         "gatsby_mlx",
         "gatsby_mlx.cli.console",
+        "gatsby_mlx.cli.group",
         "gatsby_mlx.cli.story_options",
         "gatsby_mlx.cli.bench_options",
         "gatsby_mlx.config",
         "gatsby_mlx.errors",
+        "gatsby_mlx.story.english",
         "gatsby_mlx.story.obsession",
         "gatsby_mlx.story.prime",
     }

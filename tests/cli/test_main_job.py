@@ -2,13 +2,13 @@
 
 import json
 import math
-import os
 import re
 import shlex
 
 import pytest
 from cli_tools import document, gatsby, save_model
 
+from gatsby_mlx import shipped
 from gatsby_mlx.corpus.load import load
 
 TOPIC = "a dog and a balloon"
@@ -80,15 +80,16 @@ def test_train_leaves_checkpoints_metrics_and_a_hint_that_works(corpus, workdir)
     assert "runs/pocket" in second.stderr
     assert "--resume" in second.stderr
 
-    chosen = gatsby("tell", TOPIC, "--max-tokens", 20)
-    assert "using the newest run, runs/pocket" in chosen.stderr
+    unasked = gatsby("tell", TOPIC, "--max-tokens", 20)
+    assert unasked.exit_code == 1, "a model that was trained here is never taken unasked"
+    assert "No checkpoint ships" in unasked.stderr
 
 
 def test_train_continues_from_a_checkpoint(corpus, model, workdir):
     few = ("--corpus", corpus, "--max-chars", 6_000)
     done = gatsby("train", "--from", model, *few)
     assert done.exit_code == 0, done.output
-    assert f"from {model}" in done.stderr and "1 layers, 2 heads, 16 wide" in done.stderr
+    assert f"from {model}" in done.stderr and "1 layer, 2 heads, 16 wide" in done.stderr
     assert (workdir / "runs" / "tune" / "best-loss").is_dir()
 
     none = gatsby("train", "--preset", "tune", *few, "--out", "other")
@@ -100,12 +101,19 @@ def test_train_continues_from_a_checkpoint(corpus, model, workdir):
         assert done.exit_code == 1 and "no checkpoint" in done.stderr, done.output
 
 
-def test_newest_run_is_used_also_the_demos_but_no_leftover_of_a_crash(workdir, model):
-    for name, age in (("runs/old/last", 30), ("demo/run/best-loss", 20), ("runs/.torn/last", 1)):
-        folder = save_model(workdir / name)
-        stamp = (folder / "config.json").stat().st_mtime - age
-        os.utime(folder / "config.json", (stamp, stamp))
-    assert "using the newest run, demo/run" in gatsby("tell", TOPIC, "--max-tokens", 5).stderr
+def test_model_is_the_named_one_else_the_variable_s_else_the_one_that_ships(workdir, model, monkeypatch):
+    for name in ("demo/run/best-loss", "runs/stopped/last"):
+        save_model(workdir / name)
+    monkeypatch.setattr(shipped, "checkpoint", lambda: model)
+    told = ("tell", TOPIC, "--max-tokens", 5, "--seed", 1)
+    assert gatsby(*told).stderr.splitlines()[0] == f"using the checkpoint that ships, {model.name}"
+    monkeypatch.setenv("GATSBY_MODEL", "runs/stopped")
+    assert gatsby(*told).stderr.splitlines()[0] == "using runs/stopped, which GATSBY_MODEL names"
+    assert json.loads(gatsby(*told, "--json").stdout)["model"] == "runs/stopped/last"
+    assert json.loads(gatsby(*told, "--json", "-m", "demo/run").stdout)["model"] == "demo/run/best-loss"
+    assert "using" not in gatsby(*told, "-m", "demo/run").stderr
+    monkeypatch.setenv("GATSBY_MODEL", "someone/light")
+    assert "Get it with: gatsby pull someone/light" in gatsby(*told).stderr
 
 
 def test_tell_streams_the_story_that_json_holds(model):
@@ -140,10 +148,14 @@ def test_tell_all_levels_shows_columns_or_one_story_below_the_other(model, monke
     assert [row["level"] for row in rows] == [1, 2, 3, 4, 5]
     monkeypatch.setenv("COLUMNS", "200")
     wide = gatsby(*options)
-    assert all(f"green={k} (" in wide.stdout.splitlines()[0] for k in range(1, 6))
+    assert wide.stdout.splitlines()[0].split() == [f"green={k}" for k in range(1, 6)]
+    assert wide.stdout.splitlines()[-1].count("mention") == 5
+    assert max(map(len, wide.stdout.splitlines())) <= 200
     monkeypatch.setenv("COLUMNS", "80")
     narrow = gatsby(*options)
     assert sum(line.startswith("green=") for line in narrow.stdout.splitlines()) == 5
+    for row in rows:
+        assert f"green={row['level']}\n{row['story']}\n({row['mentions']} mention" in narrow.stdout
     assert "(cut at level 3: --max-tokens is reached)" in narrow.stderr
 
 
@@ -264,5 +276,12 @@ def test_demo_writes_trains_tells_and_measures_in_a_small_world(workdir):
     page = (workdir / "demo" / "index.html").read_text()
     assert page.count("seed 1925") == 5 and "A puppy and a balloon" in page
     assert "--topics demo/topics.txt" in done.stdout
-    again = gatsby("demo")
-    assert again.exit_code == 1 and "rm -r demo" in again.stderr
+    files = {p: p.read_bytes() for p in (workdir / "demo" / "run").rglob("*.safetensors")}
+    again = gatsby("demo", "--n", 100, "--topic", "a duck and a star")
+    assert again.exit_code == 0, again.output
+    assert "trained by an earlier demo" in again.stdout
+    assert files == {p: p.read_bytes() for p in (workdir / "demo" / "run").rglob("*.safetensors")}
+    assert "A duck and a star" in (workdir / "demo" / "index.html").read_text()
+    other = gatsby("demo")
+    assert other.exit_code == 1
+    assert "gatsby demo --again --out demo" in other.stderr

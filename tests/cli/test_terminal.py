@@ -72,7 +72,7 @@ def test_training_shows_its_status_line_on_a_terminal_without_escape_codes(workd
     words = [sys.executable, "-c", TINY_CLI, "train", "--preset", "pocket", "--corpus", str(corpus)]
     shown, code = on_a_terminal([*words, "--max-chars", "9000"], workdir, environment(workdir))
     assert code == 0
-    assert re.search(r"\rstep 1, .* characters, loss \d\.\d+, [\d,]+ characters/s, \d:\d\d left", shown)
+    assert re.search(r"\rstep 1, .* characters, loss \d\.\d+, [\d,]+ characters/s, \d+ (s|min)[ \d s]* left", shown)
     assert "\x1b" not in shown
     assert "validation loss" in shown
 
@@ -129,12 +129,13 @@ def test_stream_writes_everything_and_colors_what_glow_colors(text):
     assert len(pieces) > 1 or len(text) == 1
 
 
-def test_control_characters_of_a_vocabulary_never_reach_the_terminal(workdir):
+def test_control_characters_of_a_vocabulary_never_reach_the_terminal(workdir, monkeypatch):
     wicked = "\n" + "\x1b\x07\x08\r\x9b\u202e" * 1 + ALPHABET[1:]
     folder = save_model(workdir / "wicked", wicked)
     options = ("tell", TOPIC, "--model", folder, "--seed", 2, "--temp", 5, "--max-tokens", 400)
     raw = json.loads(gatsby(*options, "--json").stdout)["stories"][0]["story"]
     assert set(raw) & set("\x1b\x07\x08\r\x9b\u202e"), "the model does draw them"
+    monkeypatch.setenv("COLUMNS", "200")
     for more in ((), ("--all-levels",), ("--json",)):
         shown = gatsby(*options, *more).output
         assert not set(shown) & set("\x1b\x07\x08\r\x9b\u202e")
@@ -216,17 +217,16 @@ def test_ctrl_c_in_training_saves_and_the_hint_resumes_to_the_end(number, workdi
     assert stdout == ""
     assert "Traceback" not in stderr
     line = stderr.splitlines()[-1]
-    assert line.startswith("stopped and saved; continue with: ")
+    assert line.startswith("stopped and saved; go on with: ")
     step = json.loads((out / "last" / "state.json").read_text())["progress"]["step"]
     assert step >= 2
-    resumed = shlex.split(line.split("continue with: ")[1])
-    assert resumed == ["gatsby", *words, "--resume"]
+    resumed = shlex.split(line.split("go on with: ")[1])
+    assert resumed == ["gatsby", "train", "--resume", str(out)], "all else comes from the run"
 
     state = json.loads((out / "last" / "state.json").read_text())
     near = state["progress"]["chars"] + 3_000  # bring the end near: no option may differ from the first run's
     state["run"]["max_chars"] = near
     (out / "last" / "state.json").write_text(json.dumps(state))
-    resumed[resumed.index("--max-chars") + 1] = str(near)
     done = gatsby(*resumed[1:])
     assert done.exit_code == 0, done.output
     steps = [json.loads(line)["step"] for line in log.read_text().splitlines() if '"train"' in line]
@@ -269,9 +269,9 @@ def test_missing_dependency_is_one_line(workdir, monkeypatch, model):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     result = gatsby("dial", "--n-topics", 1, "--seeds", 1, "--max-tokens", 9, "--model", model, "--plot", "dial.svg")
     assert result.exit_code == 1
-    line = one_line(result.stderr.removeprefix(UNKNOWN_CORPUS))
+    line = one_line(result.stderr)
     assert "matplotlib" in line and "pip install" in line
-    assert "95% interval" in result.stdout, "the figures are not lost with the plot"
+    assert result.stdout == "", "it is refused before the measuring"
 
 
 def test_terminal_that_is_not_utf_8_shows_a_question_mark(workdir):

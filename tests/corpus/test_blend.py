@@ -65,4 +65,26 @@ def test_bad_bands_are_refused_with_the_help_of_write(tmp_path, bands, reason):
     with pytest.raises(UsageError, match=reason) as caught:
         parse(str(path))
     assert str(path) in str(caught.value)
+    assert reason == "the bands rise" or f"bands.{bands.split(' = ')[0]} is " in str(caught.value), "it names the key"
     assert "gatsby write --help" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("content", "key", "meant"),
+    [
+        ("[writer.olmo]\n", "'writer'", "[writers]"),
+        ("[writers.olmo]\n[band]\n1 = [1, 1]\n", "'band'", "[bands]"),
+        ("[writers.olmo]\nshares = 1\n", "'shares'", "share"),
+        ("seed = 1\n[writers.olmo]\n", "'seed'", "[writers.NAME]"),
+        ("bands = 5\n[writers.olmo]\n", "'bands'", ""),
+        ("writers = 5\n", "'writers'", "[writers.house]"),
+        ("[writers.olmo]\ntemp = 9\n", "temp", ""),
+    ],
+)
+def test_mistake_in_a_file_names_the_key(tmp_path, content, key, meant):
+    path = tmp_path / "blend.toml"
+    path.write_text(content)
+    with pytest.raises(UsageError) as caught:
+        parse(str(path))
+    assert key in str(caught.value)
+    assert meant in caught.value.hint

@@ -171,7 +171,7 @@ def test_split_refuses_a_corpus_that_is_too_small(how, n):
 
 
 def test_split_refuses_a_corpus_on_one_topic():
-    with pytest.raises(TrainingError, match="5 stories on 1 topics"):
+    with pytest.raises(TrainingError, match="5 stories on 1 topic is"):
         split(corpus(1, 5), "topic")
     with pytest.raises(TrainingError):
         sequences_of([])
