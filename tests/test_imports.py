@@ -120,13 +120,13 @@ def test_no_two_modules_import_each_other():
         pytest.fail(" -> ".join(error.args[1]))
 
 
-MODEL_WRITER = (("writers", "mlx_lm.py"), ("writers", "sampler.py"))
+MLX_WRITERS = (("writers", "mlx_lm.py"), ("writers", "sampler.py"))
 
 
 def test_rooms_without_models_import_no_mlx():
     light = {"corpus", "writers", "house", "api", *FLOORS[0]}
     for path, tree in TREES.items():
-        if path.with_suffix("").parts[1] in light and path.parts[1:] not in MODEL_WRITER:
+        if path.with_suffix("").parts[1] in light and path.parts[1:] not in MLX_WRITERS:
             assert not [name for name in imported(path, tree) if name.split(".")[0] == "mlx"], path
 
 

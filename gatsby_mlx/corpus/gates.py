@@ -49,7 +49,7 @@ def names_no_other(document: Document, heroes: frozenset[str]) -> bool:
     """Return whether the story names nobody but its hero; a possessive ("Anna's dock") does not count.
 
     A name is one of `heroes`, a common given name, or a capitalized word inside a sentence that is not one of
-    `NO_NAMES` and belongs neither to a mention nor to the topic.
+    `NO_NAMES`, no place, and belongs neither to a mention nor to the topic.
     """
     own = {word.lower() for word in text.words(f"{document.topic} {document.prime.obsession.phrase}")} | text.STOP_WORDS
     for sentence in text.sentences(document.story):
@@ -62,7 +62,8 @@ def names_no_other(document: Document, heroes: frozenset[str]) -> bool:
                 continue
             before = sentence[: matches[i].start()].rstrip()
             starts = i == 0 or before.endswith(('"', "'", "(", ":", "--", "...", ";"))
-            if word in heroes or word in GIVEN_NAMES or not (starts or word.lower() in own):
+            place = re.search(r"\b(?:in|to|from|around|near|over|for)$", before)  # "to Paris", but "to Tom" is a person
+            if word in heroes or word in GIVEN_NAMES or not (starts or place or word.lower() in own):
                 return False
     return True
 
