@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from gatsby_mlx import device
 from gatsby_mlx.corpus import compose, gates
 from gatsby_mlx.corpus.compose import Composition, Fill, fill_key, fill_rounds
 from gatsby_mlx.corpus.duplicates import Duplicates
@@ -220,7 +221,7 @@ class WriteRun:
             if not jobs:
                 return
             yield Loading(writer.name, len(jobs))
-            with writer as ready, self._timed(writer, journal):
+            with writer as ready, self._timed(writer, journal), self._share_of_cores():
                 journal.set(f"source/{writer.name}", ready.source)
                 while jobs:
                     yield from self._write(ready, deque(jobs), journal)
@@ -240,6 +241,15 @@ class WriteRun:
         finally:
             totals = journal.get("seconds") or {}
             journal.set("seconds", totals | {writer.name: totals.get(writer.name, 0) + time.monotonic() - start})
+
+    @contextlib.contextmanager
+    def _share_of_cores(self) -> Iterator[None]:
+        """Give each of several processes on this machine its share of the BLAS threads: too many spin and wait."""
+        if self.ranks.local == 1:
+            yield
+            return
+        with device.blas_threads(max(1, device.n_workers() // self.ranks.local)):
+            yield
 
     def _due(self, writer: Writer, topics: Sequence[str], journal: Journal) -> list[StoryJob]:
         """Return the jobs of `topics` to write next. If there are none, look for near-duplicates to write again."""

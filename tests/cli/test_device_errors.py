@@ -3,6 +3,7 @@
 import importlib
 import io
 import json
+import re
 import threading
 
 import mlx.core as mx
@@ -80,7 +81,9 @@ def test_training_keeps_its_last_checkpoint_and_says_how_to_go_on(workdir, corpu
         line.startswith("gatsby: There is not enough memory") and "run/last is complete" in line and "--resume" in line
     )
     checkpoint.load("run/last")
-    assert gatsby(*words, "--resume").exit_code == 0
+    given = re.search(r"(--micro-chars) (\d+)", line)
+    assert given, line
+    assert gatsby(*words, "--resume", *given.groups()).exit_code == 0
 
 
 @pytest.mark.parametrize(
