@@ -65,20 +65,21 @@ def test_memory_of_the_machine_is_a_device_error_and_the_outer_way_out_wins():
 
 def test_training_keeps_its_last_checkpoint_and_says_how_to_go_on(workdir, corpus, monkeypatch):
     words = ["train", "--preset", "pocket", "--corpus", corpus, "--out", "run", "--max-chars", 20_000]
-    step, n = TrainingStep.__call__, []
+    begin, n = TrainingStep.begin, []
 
     def second_fails(self, batches):
         n.append(1)
-        return step(self, batches) if len(n) < 2 else give_out()
+        return begin(self, batches) if len(n) < 2 else give_out()
 
     with monkeypatch.context() as patch:
-        patch.setattr(TrainingStep, "__call__", second_fails)
+        patch.setattr(TrainingStep, "begin", second_fails)
         done = gatsby(*words)
     assert done.exit_code == 1 and isinstance(done.exception, SystemExit)
     line = done.stderr.splitlines()[-1]
     assert (
         line.startswith("gatsby: There is not enough memory") and "run/last is complete" in line and "--resume" in line
     )
+    assert "--micro-chars" in line
     checkpoint.load("run/last")
     assert gatsby(*words, "--resume").exit_code == 0
 
