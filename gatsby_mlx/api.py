@@ -794,6 +794,7 @@ def plan_training(
     origin = checkpoint.load(find_start(start)) if start or preset == "tune" else None
     if micro_chars is None:
         micro_chars = ranks.broadcast(micro.micro_chars(recipe, origin.model.config if origin else shape, ranks.size))
+    assert micro_chars is not None
     _check_micro_chars(micro_chars, recipe)
     recipe = config.changed(recipe, micro_chars=micro_chars)
     text = corpus if isinstance(corpus, Corpus) else _corpus_at(corpus, recipe, obsession)
@@ -1031,7 +1032,6 @@ def dial(
         check_obsession(model.obsession, corpus)
     else:
         corpus = find_corpus(model.corpus_sha256, model.path)
-    chosen = tuple(topics) if topics is not None else evaluation_topics.default_topics(n_topics)
     chosen = tuple(topics) if topics is not None else evaluation_topics(model, n_topics)
     sampling = Sampling(temp, top_k, top_p)
     plan = StoryPlan(chosen, seeds, sampling, max_chars, batch, seed, run_on=0, obsession=model.obsession)

@@ -128,8 +128,10 @@ def command(
     from gatsby_mlx.device.ranks import Ranks
     from gatsby_mlx.evaluation.topics import read_topics
 
-    if out is None and not dry_run:
-        raise click.MissingParameter(param_hint="'--out'", param_type="option")
+    if out is None:
+        if not dry_run:
+            raise click.MissingParameter(param_hint="'--out'", param_type="option")
+        out = Path("stories")  # for the command that the plan prints
     if as_json and (show or dry_run):
         raise click.UsageError("--json is for a corpus that is written: leave out --print and --dry-run")
     if assemble:
@@ -149,7 +151,7 @@ def command(
     config = api.write_config(chosen, n, seed, given, smoke=smoke, source=topics or "")
     more = ["--no-guide"] if not guide else []
     more += ["--examples", examples] if examples else []
-    line = command_line(blend, config, topics, smoke, out or Path("stories"), api_key_env, wired, obsession, more)
+    line = command_line(blend, config, topics, smoke, out, api_key_env, wired, obsession, more)
     if dry_run:
         from gatsby_mlx.cli.write_plan import plan_table
 

@@ -46,9 +46,9 @@ def measure(stories: Sequence[str], obsession: Obsession = GREEN_LIGHT, seed: in
     if len(stories) < 3:
         raise ValueError(f"variety needs 3 stories or more, got {len(stories)}")
     rng = np.random.default_rng(seed)
-    draws = [list(stories)]
+    draws: list[list[str]] = [list(stories)]
     if len(stories) > N:
-        draws = [[stories[i] for i in rng.choice(len(stories), N, replace=False)] for _ in range(DRAWS)]
+        draws = [[stories[int(i)] for i in rng.choice(len(stories), N, replace=False)] for _ in range(DRAWS)]
     runs = [commonest_run(draw, obsession) for draw in draws]
     return Variety(
         shared=fmean(map(shared_sentences, draws)),
