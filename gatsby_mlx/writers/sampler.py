@@ -107,12 +107,12 @@ def draw(logprobs: "mx.array", temp: float, top_p: float, draws: Sequence[float]
     if temp == 0:
         return _ints(mx.argmax(logprobs, axis=-1))
     logprobs = logprobs - mx.max(logprobs, axis=-1, keepdims=True)
-    points = mx.array(draws, dtype=mx.float32)[:, None]
+    points = mx.array(list(draws), dtype=mx.float32)[:, None]
     n_rows, size = logprobs.shape
     if size <= BLOCK * BLOCKS:
         return _ints(_nucleus(logprobs, mx.argsort(-logprobs, axis=-1), temp, top_p, points)[0])
     n_blocks = -(-size // BLOCK)
-    padded = mx.pad(logprobs, ((0, 0), (0, n_blocks * BLOCK - size)), constant_values=-float("inf"))
+    padded = mx.pad(logprobs, [(0, 0), (0, n_blocks * BLOCK - size)], constant_values=-float("inf"))
     highest = mx.max(padded.reshape(n_rows, n_blocks, BLOCK), axis=-1)
     top = mx.argpartition(-highest, BLOCKS - 1, axis=-1)[:, :BLOCKS]
     lowest = mx.min(mx.take_along_axis(highest, top, axis=-1), axis=-1)
