@@ -136,6 +136,8 @@ def misshapen(old: Any, new: Any, at: str = "") -> Iterator[str]:
 
 
 def same(old: Any, new: Any, rounded: frozenset[str] | set[str] = frozenset()) -> None:
+    if isinstance(old, dict) and "gates" in old:  # later versions have more gates
+        new = {**new, "gates": [gate for gate in new["gates"] if gate in old["gates"]]}
     assert not list(changes(old, new, rounded))
 
 

@@ -9,6 +9,7 @@ from gatsby_mlx.evaluation.format import change, in_unit, interval, number, perc
 from gatsby_mlx.evaluation.quality import NAMES as QUALITY
 from gatsby_mlx.evaluation.quality import UNITS
 from gatsby_mlx.story.obsession import Obsession
+from gatsby_mlx.story.prime import TOPIC_MAX, TOPIC_MIN
 
 TERMS = "license: mit\nlanguage: en\n"  # of a model of stories that gatsby wrote
 FRONT = """---
@@ -174,7 +175,7 @@ def _limits(config: Json, evaluation: Json) -> str:
     letters = "plain English letters, digits and punctuation" if evaluation["honour"] else "the letters of its corpus"
     lines = [
         f"- It reads and writes only {letters}. It knows one kind of story, and "
-        "follows no instructions other than the control line. A topic has {TOPIC_MIN} to {TOPIC_MAX} characters.",
+        f"follows no instructions other than the control line. A topic has {TOPIC_MIN} to {TOPIC_MAX} characters.",
         "- Every figure was counted by a program. None of them says that a story is good.",
     ]
     if corpus and all(writer.split("-")[0] == "house" for writer in corpus["writers"]):

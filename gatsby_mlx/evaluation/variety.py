@@ -2,7 +2,7 @@
 
 >>> stories = ["A cat sat down. It was such fun.", "A dog ate it. It was such fun.", "It was such fun. A hen ran."]
 >>> shared_sentences(stories), commonest_run(stories)
-(0.5, Run('it was such fun', 1.0))
+(0.5, Run(text='it was such fun', share=1.0))
 """
 
 import re

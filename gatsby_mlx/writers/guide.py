@@ -9,9 +9,8 @@ answers with text; `masks` turns the answers into numbers.
 >>> from gatsby_mlx.writers.details import draw
 >>> light = Obsession()
 >>> guide = Guide(light, 1, "a cat", "Mia", draw("a cat", light), seed=1, max_chars=900)
->>> guide.feed("Mia had a cat. She saw the green")
->>> guide.answer().options
-(' light',)
+>>> guide.answer().options[:2]
+('Each cold evening, Mia', 'One strange afternoon, Mia')
 """
 
 import re

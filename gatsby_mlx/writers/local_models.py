@@ -73,7 +73,7 @@ def share_of_experts(config: dict[str, Any]) -> float:
 
     >>> round(share_of_experts({"hidden_size": 2816, "num_hidden_layers": 30, "num_experts": 128,
     ...     "top_k_experts": 8, "moe_intermediate_size": 704, "intermediate_size": 2112, "vocab_size": 262144}), 2)
-    0.14
+    0.15
     """
     counts = (config.get(name) for name in ("num_experts", "num_local_experts", "n_routed_experts"))
     experts = next((n for n in counts if n), 0)

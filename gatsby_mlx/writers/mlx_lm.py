@@ -329,11 +329,11 @@ def load(folder: Path, name: str) -> "tuple[nn.Module, TokenizerWrapper]":
     parts = sorted(folder.glob("model*.safetensors"))
     for path in (*parts, folder / "tokenizer.json"):
         files.refuse_pointer(path, WriterError)
+    options = {"trust_remote_code": False, **_template_beside(folder, name)}
     try:
         for part in parts:
             with safe_open(part, "numpy"):  # checks the header before MLX reads the file
                 pass
-        options = {"trust_remote_code": False, **_template_beside(folder)}
         model, tokenizer = mlx_lm.load(str(folder), tokenizer_config=options, trust_remote_code=False)[:2]
     except Exception as error:  # mlx-lm, transformers, tokenizers, safetensors and MLX have no common exception
         if known := device_error(error):
@@ -345,19 +345,28 @@ def load(folder: Path, name: str) -> "tuple[nn.Module, TokenizerWrapper]":
     return model, tokenizer
 
 
-def _template_beside(folder: Path) -> dict[str, str]:
+def _template_beside(folder: Path, name: str) -> dict[str, str]:
     """Return the chat template in chat_template.json, if the tokenizer has none of its own.
 
     Processors of models that also see images keep it there, and a tokenizer that is loaded alone does not look.
+    Raises WriterError for a damaged one.
     """
-    if (folder / "chat_template.jinja").is_file():
+    beside = folder / "chat_template.json"
+    if (folder / "chat_template.jinja").is_file() or not beside.is_file():
         return {}
     try:
         config = json.loads((folder / "tokenizer_config.json").read_text("utf-8-sig"))
-        template = json.loads((folder / "chat_template.json").read_text("utf-8-sig"))["chat_template"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except (OSError, ValueError, RecursionError):
+        return {}  # mlx-lm says what is wrong with it
+    if "chat_template" in config:
         return {}
-    return {} if "chat_template" in config or not isinstance(template, str) else {"chat_template": template}
+    try:
+        template = json.loads(beside.read_text("utf-8-sig"))["chat_template"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        template = None
+    if not isinstance(template, str):
+        raise WriterError(f"The chat_template.json of {name} is damaged", "Download the model again")
+    return {"chat_template": template}
 
 
 def kv_bytes(cache: Sequence[Any]) -> int:

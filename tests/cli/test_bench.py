@@ -30,7 +30,7 @@ def test_show_compares_documents(saved):
 @pytest.mark.parametrize(
     ("args", "code", "message"),
     [
-        (("bench", "fly"), 2, "No such command 'fly'"),
+        (("bench", "fly"), 2, "There is no command 'fly'"),
         (("bench", "train", "--batch", "0"), 2, "whole number"),
         (("bench", "train", "--preset", "story,huge"), 2, "no preset 'huge'"),
         (("bench", "scale", "--batch", "3"), 2, "Try --batch 4"),

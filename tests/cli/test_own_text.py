@@ -181,7 +181,7 @@ GOOD = "[green=2] [green=2] [green=2] obsession=soft\ntopic: a cat\nA cat saw a 
         (GOOD + GOOD.replace("green=", "whale="), ["line 5", "[whale=2]", "--obsession FILE"]),
         (GOOD + GOOD.replace("topic:", "about:"), ["line 6", "'about: a cat'", "topic: a dog and a balloon"]),
         (GOOD[:-1] + GOOD, ["line 4", "a blank line is missing", "gatsby corpus import"]),
-        ("\ufeff" + GOOD, ["1 stories on 1 topics is too small"]),
+        ("\ufeff" + GOOD, ["1 story on 1 topic is too small"]),
     ],
 )
 def test_damaged_corpus_names_the_line_and_the_right_one(workdir, content, said):

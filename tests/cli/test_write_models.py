@@ -130,7 +130,7 @@ def test_dry_run_estimates_the_time_or_says_how_to_measure_it(workdir, blend, mo
     monkeypatch.setattr("gatsby_mlx.writers.estimate.published_bytes_per_s", lambda: ("Apple M1", (68e9, 68e9)))
     shown = gatsby(*words).stdout
     assert "(by the published memory speed of Apple M1, 4 at once to one)" in shown
-    assert "in all; topics" in shown
+    assert "in all; retries of rejected stories are in it" in shown
     assert "--smoke" not in shown
 
 

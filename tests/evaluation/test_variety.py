@@ -24,9 +24,9 @@ def test_a_sentence_that_one_story_repeats_is_not_shared():
 
 
 def test_commonest_run_leaves_out_the_phrase_of_the_obsession():
-    assert variety.commonest_run(STORIES) == ("light shone on the", 1.0)
-    whale = replace(GREEN_LIGHT, phrase="light house")
-    assert variety.commonest_run(STORIES, whale).text == "shone on the bay"
+    assert variety.commonest_run(STORIES) == ("shone on the bay", 1.0)
+    shining = replace(GREEN_LIGHT, phrase="shone far")
+    assert variety.commonest_run(STORIES, shining) == ("went the green light", 1.0)
 
 
 def test_jaccard_is_of_all_pairs():
@@ -41,7 +41,7 @@ def test_measure_draws_fifty_stories_four_times_and_repeats_itself():
     assert first == variety.measure(stories)
     assert first.n == variety.N
     assert 0.45 < first.shared <= 0.5
-    assert first.run == ""
+    assert first.run == "ran it was far"
     assert variety.measure(stories[:10]).n == 10
 
 

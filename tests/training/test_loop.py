@@ -256,7 +256,7 @@ def test_speed_is_measured_on_a_throwaway_model():
 FULL_DISK = """
 import resource, sys
 import gatsby_mlx.model
-sys.path.append("tests/training")
+sys.path += ["tests", "tests/training"]
 from test_loop import *
 run = run_in(Path(sys.argv[1]), replace(RECIPE, max_chars=1_000_000))
 try:

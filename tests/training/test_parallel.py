@@ -108,7 +108,7 @@ def test_ranks_share_a_step_and_evaluate_alone():
 PROGRAM = """
 import signal, sys, threading, _thread
 signal.signal(signal.SIGINT, signal.default_int_handler)
-sys.path.append("tests/training")
+sys.path += ["tests", "tests/training"]
 from training_tools import *
 from gatsby_mlx import device
 model, pairs = model_of(dropout=0.1), [(i, b) for i, b in enumerate(batches_of(4))]

@@ -26,7 +26,7 @@ WINDOW = "replace(BASELINE, eval_every_chars=2_000, batch_chars=1_536)"  # AdamW
 PROGRAM = """
 import os, signal, sys
 import gatsby_mlx.model
-sys.path.append("tests/training")
+sys.path += ["tests", "tests/training"]
 from test_loop import *
 from gatsby_mlx import files
 

@@ -166,7 +166,7 @@ def test_a_model_that_cannot_be_downloaded_is_a_one_line_error(hub, tmp_path, wo
 
 @pytest.fixture
 def lm_studio(tmp_path, monkeypatch):
-    monkeypatch.setattr(Path, "home", lambda: tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setattr(local_models, "_cached", lambda spec: None)
     return tmp_path / ".lmstudio" / "models"
 
