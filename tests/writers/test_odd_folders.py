@@ -36,5 +36,5 @@ def test_a_template_beside_the_tokenizer_is_used_and_the_tokenizers_own_wins(bar
     (bare / "tokenizer_config.json").write_text(json.dumps(config))
     for damaged in ("[1]", "{", '{"chat_template": 3}'):
         beside.write_text(damaged)
-        with pytest.raises(WriterError, match="chat_template.json of mine is damaged"):
+        with pytest.raises(WriterError, match=r"chat_template\.json of mine is damaged"):
             mlx_lm.load(bare, "mine")
