@@ -200,10 +200,9 @@ class Decoder:
     def pieces(self) -> Iterator[tuple[Job, str, Story | None]]:
         """Yield (job, new text, None) for new text and (job, "", story) for a finished story, until all are finished.
 
-        On a CPU there is one BLAS thread, or one for each part of a batch in parts. A second one gains a fifth on an
-        idle machine. On a busy one it costs ten times as much: the products of a step are small, and for each the
-        threads wait for the one whose core is taken (docs/results.md). Raises DeviceError where the memory or the GPU
-        gives out.
+        On a CPU there is one BLAS thread, or one for each part of a batch in parts. The products of a step are small:
+        a second thread gains little on an idle machine, and on a busy one both wait, spinning, for the one whose core
+        is taken. Raises DeviceError where the memory or the GPU gives out.
         """
         with device_errors(SMALLER), device.limited_cache(), device.blas_threads(1):
             while self._fill():
