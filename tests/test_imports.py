@@ -221,17 +221,20 @@ def first_imports() -> dict[str, list]:
     return json.loads(done.stdout)
 
 
+@pytest.mark.slow
 def test_every_module_can_be_the_first_that_is_imported(first_imports):
     assert not {name: error for name, (_, _, error) in first_imports.items() if error}
     assert len(first_imports) > 30
 
 
+@pytest.mark.slow
 def test_whichever_module_comes_first_blas_is_prepared_before_mlx(first_imports):
     with_mlx = {name: how for name, (mlx, how, _) in first_imports.items() if mlx}
     assert "gatsby_mlx.model.gpt" in with_mlx
     assert not {name for name, how in with_mlx.items() if how in (None, "late")}
 
 
+@pytest.mark.slow
 def test_commands_api_corpora_and_writers_load_without_mlx(first_imports):
     rooms = ("cli", "api", "corpus", "writers", "house", "story", "device")
     light = {name for name in first_imports if name != "gatsby_mlx" and room(name) in rooms}

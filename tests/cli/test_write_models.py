@@ -43,6 +43,7 @@ finally:
 
 
 @pytest.mark.parametrize("words", [["--n", "10"], ["--n", "10", "--dry-run"]], ids=["write", "dry run"])
+@pytest.mark.slow
 def test_the_blas_is_chosen_before_mlx_is_loaded(workdir, blend, words):
     line = [sys.executable, "-c", HOW, "write", "--blend", str(blend), *words, "--out", "new"]
     done = subprocess.run(line, cwd=workdir, env=environment(workdir), capture_output=True, text=True)
@@ -56,6 +57,7 @@ def lines(folder: Path) -> list[str]:
     return [line for line in lines if not line.startswith('"timings"')]
 
 
+@pytest.mark.slow
 def test_sigkill_at_any_moment_loses_at_most_what_was_in_flight_and_the_end_is_the_same(workdir, blend):
     words = ["write", "--blend", str(blend), "--n", "20", "--out"]
     assert gatsby(*words, workdir / "whole").exit_code == 0
@@ -141,6 +143,7 @@ def test_smoke_writes_a_topic_with_each_writer_and_print_shows_the_stories(workd
     assert done.stdout.count("level ") == 5
 
 
+@pytest.mark.slow
 def test_model_without_an_accepted_story_leaves_a_journal_and_one_line(workdir, model_folder):
     done = gatsby("write", "--blend", str(model_folder), "--n", 5, "--out", "c", "--topics", topics(workdir))
     assert done.exit_code == 1

@@ -140,6 +140,7 @@ def test_blocks_share_one_helper_that_ends_with_the_last(caffeinate):
     assert helper.poll() is not None and not awake_module._helper and not awake_module._open
 
 
+@pytest.mark.slow
 def test_a_kiosk_keeps_the_screen_on(caffeinate):
     with awake(), awake(display=True):
         assert calls(caffeinate, 2)[-1] == f"-i -d -w {os.getpid()}"

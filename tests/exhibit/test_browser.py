@@ -331,6 +331,7 @@ def test_loading_model_is_shown(served: Served, open_page, monkeypatch):
     expect(page.locator("#status")).to_be_empty()
 
 
+@pytest.mark.slow
 def test_end_of_the_context_and_a_lost_server_are_shown(open_page):
     with serving(storyteller(end="", sharp=3, block_size=200), n_slots=5) as served:
         page = open_page(served.url)

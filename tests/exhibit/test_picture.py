@@ -38,7 +38,8 @@ def check_picture(page: Page, width: int, height: int, where: str) -> None:
             assert places[name][3] <= bay[3] + 1 and places[name][2] <= width, (where, name, places)
 
 
-@pytest.mark.parametrize("kiosk", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["page", "kiosk"])
+@pytest.mark.slow
+@pytest.mark.parametrize("kiosk", [False, True], ids=["page", "kiosk"])
 def test_lamp_is_in_view_at_every_size_empty_and_telling(open_page, kiosk):
     with serving(storyteller(level=1, story=LONG, sharp=3, block_size=1024), n_slots=5, kiosk=kiosk) as running:
         served = slowed(running, 0.004)

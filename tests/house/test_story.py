@@ -3,6 +3,7 @@
 import hashlib
 import re
 from collections import Counter
+from functools import cache
 
 import pytest
 
@@ -39,6 +40,7 @@ OTHER_TOPICS = (
 )
 
 
+@cache
 def stories_in(world: World, n: int) -> list[tuple[str, str, int, str]]:
     """Return stories about `n` topics at all five levels, as (topic, name, level, story)."""
     return [

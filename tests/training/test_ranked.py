@@ -62,6 +62,7 @@ def losses(run: Path) -> list[tuple[str, int, float]]:
     return [(event["event"], event["step"], event["loss"]) for event in events]
 
 
+@pytest.mark.slow
 def test_run_has_one_curve_for_any_number_of_processes(tmp_path):
     curves = []
     for n in (1, 2):

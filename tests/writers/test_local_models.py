@@ -135,6 +135,7 @@ def test_a_branch_is_pinned_to_its_commit(hub, tmp_path):
     assert all("/main/" not in path for _, path in hub.requests if "/resolve/" in path)
 
 
+@pytest.mark.slow
 def test_a_broken_download_continues_with_the_missing_files(hub, tmp_path):
     """Complete files are kept. huggingface_hub 2.4 starts the broken file again, unless it retries at once."""
     hub.breaks = 1
