@@ -235,7 +235,9 @@ def write_house(config: "WriteConfig", out: Path, writer: str = "house") -> None
     """Write a corpus with a house writer, showing progress."""
     from gatsby_mlx import api
 
-    write_with_status(api.plan_writing(api.as_blend(writer), config, out, "gatsby write"))
+    run = api.plan_writing(api.as_blend(writer), config, out, "gatsby write")
+    if not run.is_finished():
+        write_with_status(run)
 
 
 def write_with_status(run: "WriteRun", show: bool = False) -> None:

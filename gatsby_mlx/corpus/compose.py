@@ -234,4 +234,4 @@ def assemble(out: Path) -> int:
             ledger = Ledger((), seed, manifest.obsession_of(request).band)
             add_slots(ledger, made, rounds_of(rounds), seed)
             ledger.restore(attempts)
-        return compose(out, Composition.of(journal, request, made, ledger), finished=False)
+            return compose(out, Composition.of(journal, request, made, ledger), finished=False)

@@ -108,7 +108,7 @@ class Journal:
         """Report the journal as damaged if the block cannot use what it has read from it. Raises OutputError."""
         try:
             yield
-        except (ValueError, TypeError, KeyError, AttributeError, IndexError, UsageError) as error:
+        except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, UsageError) as error:
             message = f"The journal {self.path} is damaged: it has content that gatsby does not write ({error!r})"
             raise OutputError(message, self._hint()) from error
 

@@ -277,10 +277,15 @@ def test_demo_writes_trains_tells_and_measures_in_a_small_world(workdir):
     assert page.count("seed 1925") == 5 and "A puppy and a balloon" in page
     assert "--topics demo/topics.txt" in done.stdout
     files = {p: p.read_bytes() for p in (workdir / "demo" / "run").rglob("*.safetensors")}
+    again = gatsby("demo", "--n", 100, "--topic", "a pig and a star")
+    assert again.exit_code == 0, again.output
+    assert "resumed at step 0" in again.stdout and "missing" not in again.output
+    trained = {p: p.read_bytes() for p in (workdir / "demo" / "run").rglob("*.safetensors")}
+    assert trained != files
     again = gatsby("demo", "--n", 100, "--topic", "a duck and a star")
     assert again.exit_code == 0, again.output
     assert "trained by an earlier demo" in again.stdout
-    assert files == {p: p.read_bytes() for p in (workdir / "demo" / "run").rglob("*.safetensors")}
+    assert trained == {p: p.read_bytes() for p in (workdir / "demo" / "run").rglob("*.safetensors")}
     assert "A duck and a star" in (workdir / "demo" / "index.html").read_text()
     other = gatsby("demo")
     assert other.exit_code == 1

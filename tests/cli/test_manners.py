@@ -71,7 +71,7 @@ def test_quiet_leaves_errors_and_verbose_adds_what_was_used(model):
         assert done.stdout
     assert "no checkpoint at nowhere" in one_line(gatsby("tell", TOPIC, "-m", "nowhere", "-q").stderr)
     last = gatsby(*told, "-v").stderr.splitlines()[-1]
-    assert re.match(r"took .*, peak memory [\d.]+ MB, MLX \d.* on \w+, BLAS: ", last)
+    assert re.match(r"took .*, peak memory [\d.]+ [MG]B, MLX \d.* on \w+, BLAS: ", last)
     assert gatsby("-V").stdout == gatsby("--version").stdout
     assert gatsby("tell", "-m", model, "--max-tokens", 9, "--", "-q").exit_code == 2, "after -- it is a topic"
 

@@ -34,6 +34,7 @@ function step() {
   const move = Math.min(most, still.matches ? missing : Math.max(1, missing * SHARE));
   if (move < 1) return;
   scrollBy({ top: move, behavior: "instant" });
+  last = scrollY; // the event of this scroll is not the visitor's
   if (!still.matches) look();
 }
 
