@@ -10,14 +10,16 @@ import subprocess
 import sys
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parent
-ROOT = HERE.parents[1]
+ROOT = Path(__file__).resolve().parents[1]
+MAC = (
+    ROOT / "tests" / "mac"
+)  # not this file's folder: pytest puts that on the path, where children find its sitecustomize
 
 
 def on_mac(*words: str, **environment: str) -> str:
     """Return what `python WORDS` prints on the simulated Mac."""
     env = {k: v for k, v in os.environ.items() if k != "MLX_ENABLE_TF32"}
-    env |= {"PYTHONPATH": f"{HERE}:{ROOT}", **environment}
+    env |= {"PYTHONPATH": f"{MAC}:{ROOT}", **environment}
     done = subprocess.run([sys.executable, "-W", "error", *words], env=env, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     return done.stdout
