@@ -106,7 +106,7 @@ _STARTS = {
     ),
 }
 _ADJECTIVES = tuple(
-    """quiet windy cold warm bright rainy sunny grey long still misty busy slow small strange lazy golden sleepy empty
+    """quiet windy cold warm bright rainy sunny gray long still misty busy slow small strange lazy golden sleepy empty
     narrow dusty old noisy plain merry late early soft lonely crooked gentle short wet dry cool calm""".split()
 )
 # What leads from the model's own words to the topic: a noun phrase ("a lost kitten"), or a clause ("why it rained").

@@ -51,7 +51,7 @@ _LEVELS = {
 _TOPICS = """\
 Think of {n} topics for short stories for young children, on the theme: {theme}. A topic is three to seven plain words \
 in lower case, such as: a dog and a balloon, the last cookie, two frogs in the rain. Each has other things in it. No \
-names, no colours, no {nouns}. Write one topic a line and nothing else: no numbers, no notes."""
+names, no colors, no {nouns}. Write one topic a line and nothing else: no numbers, no notes."""
 
 # How many mentions a level asks for: inside its band, with room on both sides where the band has room.
 _MENTIONS = {1: 1, 2: 3, 3: 6, 4: 9, 5: 12}

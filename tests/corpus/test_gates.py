@@ -14,7 +14,7 @@ from gatsby_mlx.story.obsession import GREEN_LIGHT, LEVELS, Obsession
 from gatsby_mlx.story.prime import Prime
 
 WORDS = """night long moon low hill high sea deep boat small dog wet road far wind cold house warm lamp old door shut
-cup full bed soft sky wide bird shy tree tall leaf dry rain thin star pale stone grey field flat pond still gate rusty
+cup full bed soft sky wide bird shy tree tall leaf dry rain thin star pale stone gray field flat pond still gate rusty
 fence bent barn red hay gold cart slow mill broken lane narrow well empty roof steep bell loud shoe torn path muddy
 brook clear goat white crow black apple round plum sweet nest high-up""".split()
 OPENING = "A small cat sat by the window with Mia. "
@@ -161,14 +161,14 @@ def test_a_draft_without_a_story_stays_refused():
 @pytest.mark.parametrize(
     ("opening", "passes"),
     [
-        ("Once upon a time there was a girl named Mia. She had an old grey clock.", True),
-        ("Mia was glad. Her clock ticked.", True),  # "the clock" for "the old grey clock"
-        ("Mia was glad. It rained. Her old grey clock ticked.", False),
-        ("Mia was old and grey. It rained.", True),
+        ("Once upon a time there was a girl named Mia. She had an old gray clock.", True),
+        ("Mia was glad. Her clock ticked.", True),  # "the clock" for "the old gray clock"
+        ("Mia was glad. It rained. Her old gray clock ticked.", False),
+        ("Mia was old and gray. It rained.", True),
     ],
 )
 def test_topic_comes_in_the_first_two_sentences_and_the_noun_is_enough(opening, passes):
-    assert gates.opens_on_topic(document(opening, topic="the old grey clock")) == passes
+    assert gates.opens_on_topic(document(opening, topic="the old gray clock")) == passes
 
 
 def test_gates_allow_the_first_word_of_the_phrase_where_the_topic_has_it():

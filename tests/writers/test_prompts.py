@@ -64,7 +64,7 @@ def test_prompts_are_about_the_obsession():
     assert "no whales." in prompts.topic_prompt(TopicJob("pets", 10, 3), WHALE).user
     assert "and nothing else is white." in prompt(1, Obsession("whale", "white whale")).user
     topics = prompts.topic_prompt(TopicJob("the sea", 10, 3))
-    assert "on the theme: the sea" in topics.user and "no colours, no lights." in topics.user
+    assert "on the theme: the sea" in topics.user and "no colors, no lights." in topics.user
     assert (topics.seed, topics.max_tokens) == (3, 192)
 
 
