@@ -11,8 +11,8 @@ TORCH := $(VENV)/.torch
 demo: $(STAMP)
 	$(BIN)/gatsby demo
 
-# Two processes, a file of tests to each at a time: most tests keep one core busy.
-PYTEST := $(BIN)/pytest -q -n 2 --dist loadfile
+# Three processes, a file of tests to each at a time: most tests keep one core busy, and some wait.
+PYTEST := $(BIN)/pytest -q -n 3 --dist loadfile
 test: $(TOOLS)
 	$(PYTEST) $(PYTEST_ARGS)
 

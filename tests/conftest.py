@@ -3,6 +3,7 @@
 - `--strict-skips`: a skipped test fails the run, unless its reason is a platform's (`platforms.py`).
 - `--as-mac`: the run believes that it is on a Mac (`mac/simulated_mac.py`).
 - Tests on the baseline's corpora run only where they are at hand.
+- Beside other workers of the run, a process's BLAS has one thread: its threads wait by spinning.
 - float32 products keep all bits: on an M5, MLX would round their factors to ten (see docs/metal.md).
 """
 
@@ -17,6 +18,8 @@ import pytest
 BASELINE_CORPORA = Path(__file__).resolve().parents[2] / "shared" / "seed-corpus"
 
 os.environ["MLX_ENABLE_TF32"] = "0"  # MLX reads it once, at its first product
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
 def pytest_addoption(parser):

@@ -10,10 +10,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[1]
-MAC = (
-    ROOT / "tests" / "mac"
-)  # not this file's folder: pytest puts that on the path, where children find its sitecustomize
+MAC = ROOT / "tests" / "mac"  # not this file's folder: pytest puts that on its path, and children would become Macs
 
 
 def on_mac(*words: str, **environment: str) -> str:
@@ -158,5 +158,6 @@ assert limit() == wanted, "the benchmark"
 """
 
 
+@pytest.mark.slow
 def test_cache_is_limited_while_a_command_works_and_not_after_it(tmp_path):
     on_mac("-c", f"import os; os.chdir({str(tmp_path)!r})\n{LIMITS}")

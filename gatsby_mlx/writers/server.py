@@ -68,6 +68,7 @@ class ServerWriter(PromptedWriter):
         self.model = spec.model
         self.connection = Connection(spec, timeout_s)
         self.refused: set[str] = set()  # what this server does not take: keys of OPTIONAL, MERGED, RENAMED
+        self._reached = False  # whether it has answered yet, be it with an error
         self._only_reasoned = 0  # answers in a row
         self._noted: set[str] = set()
 
@@ -105,7 +106,8 @@ class ServerWriter(PromptedWriter):
     def complete(self, queue: deque[T], make_prompt: Callable[[T], Prompt]) -> Iterator[tuple[T, Completion]]:
         """Yield (item, completion) in the order of `queue`.
 
-        Raises WriterError if the server fails TRIES times, does not get ready in WAIT_S, or only reasons.
+        Raises WriterError if the server fails TRIES times, was never reached, does not get ready in WAIT_S, or only
+        reasons.
         """
         while queue:
             item = queue.popleft()
@@ -145,9 +147,11 @@ class ServerWriter(PromptedWriter):
         while True:
             try:
                 result = read(self.connection.send(path, make_body(changes | set(THINKING_OFF if wordless else ()))))
+                self._reached = True
                 self._keep(changes)
                 return result
             except ServerError as error:
+                self._reached = True
                 body = make_body(changes)
                 if change := _refused(error, body, changes):
                     changes.add(change)
@@ -166,7 +170,7 @@ class ServerWriter(PromptedWriter):
                     raise
             except WriterError:
                 failures += 1
-                if failures >= TRIES:
+                if failures >= TRIES or not self._reached:
                     raise
             time.sleep(self.pause_s * failures)
 

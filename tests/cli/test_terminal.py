@@ -194,7 +194,7 @@ def test_full_disk_leaves_no_corpus_and_a_second_try_finishes(workdir):
 
 @pytest.mark.parametrize(
     "number",
-    [signal.SIGINT, signal.SIGTERM, pytest.param(signal.SIGHUP, marks=pytest.mark.slow)],
+    [signal.SIGINT, *(pytest.param(number, marks=pytest.mark.slow) for number in (signal.SIGTERM, signal.SIGHUP))],
     ids=lambda number: number.name,
 )
 def test_ctrl_c_in_training_saves_and_the_hint_resumes_to_the_end(number, workdir, corpus):

@@ -196,6 +196,7 @@ def test_markup_in_a_topic_stays_text_and_the_keyboard_is_enough(served: Served,
     page.keyboard.press("Enter")
     finished(page)
     assert page.evaluate("document.activeElement.id") == "again"
+    page.wait_for_timeout(1000)  # the picture grows again
     top, bottom, height = page.evaluate(
         "(() => { const b = document.activeElement.getBoundingClientRect(); return [b.top, b.bottom, innerHeight]; })()"
     )
@@ -297,6 +298,7 @@ def test_topic_that_cannot_be_told_gets_a_kind_sentence(served: Served, open_pag
     expect(page.locator("#status")).to_contain_text("whole number")
 
 
+@pytest.mark.slow
 def test_position_in_the_queue_is_shown_and_a_full_line_is_waited_for(babbling: Served, open_page):
     five = {"topic": "a cat", "green": [1, 2, 3, 4, 5]}
     script = "async body => { (await fetch('/api/tell', {method: 'POST', body: JSON.stringify(body), "

@@ -53,13 +53,13 @@ def stories_in(world: World, n: int) -> list[tuple[str, str, int, str]]:
 
 @pytest.fixture(scope="module", params=[FULL, PLAIN, SMALL, TALES], ids=lambda world: world.name)
 def stories(request) -> list[tuple[str, str, int, str]]:
-    return stories_in(request.param, 200)
+    return stories_in(request.param, 120)
 
 
 @pytest.fixture(scope="module")
 def full_and_small() -> tuple[list[str], list[str]]:
-    """A thousand stories of the full world and a thousand of the small one."""
-    full, small = ([story for *_, story in stories_in(world, 200)] for world in (FULL, SMALL))
+    """Six hundred stories of the full world and as many of the small one."""
+    full, small = ([story for *_, story in stories_in(world, 120)] for world in (FULL, SMALL))
     return full, small
 
 

@@ -40,6 +40,7 @@ def test_compose_topics_depends_on_the_seed():
     assert len(set(compose_topics(N, 1)) & set(COMPOSED)) < N // 4
 
 
+@pytest.mark.slow
 def test_compose_topics_reports_used_up_forms_with_a_hint():
     with pytest.raises(WriterError, match="small world has only about 1,1") as caught:
         compose_topics(3000, 1, SMALL)

@@ -72,31 +72,32 @@ def test_offline_pull_uses_the_cache(hub, folder):
     assert (hub.home / "again" / "model.safetensors").read_bytes() == (folder / "model.safetensors").read_bytes()
 
 
-def cached(hub, name: str) -> Path | None:
-    """Return what `remote.cached` gives in a process that uses this hub."""
-    program = "import sys; from gatsby_mlx.hub.remote import cached, parse; print(cached(parse(sys.argv[1])))"
-    done = hub.process(["-c", program, name], None, {})
+def cached(hub, *names: str) -> list[Path | None]:
+    """Return what `remote.cached` gives for each name in a process that uses this hub."""
+    program = "import sys; from gatsby_mlx.hub.remote import cached, parse\n"
+    program += "for name in sys.argv[1:]: print(cached(parse(name)))"
+    done = hub.process(["-c", program, *names], None, {})
     assert done.returncode == 0, done.stderr
-    return None if done.stdout == "None\n" else Path(done.stdout.rstrip("\n"))
+    return [None if line == "None" else Path(line) for line in done.stdout.splitlines()]
 
 
 def test_cached_gives_the_folder_of_a_complete_snapshot_without_network(hub, folder):
     sha = hub.commit(REPO, model_files(folder, **{"pytorch_model.bin": b"not needed"}))
-    assert cached(hub, REPO) is None
+    assert cached(hub, REPO) == [None]
     assert hub.asked() == []
     assert hub.run("pull", REPO, "--out", "elsewhere").returncode == 0
     asked = len(hub.asked())
-    path = cached(hub, REPO)
+    others = f"{REPO}@v9", f"{REPO}@{'0' * 40}", f"datasets/{REPO}", "someone/none"
+    path, pinned, *none = cached(hub, REPO, f"{REPO}@{sha}", *others)
     assert path is not None
+    assert pinned == path
+    assert none == [None] * len(others)
     assert path.name == sha
     assert (path / "model.safetensors").read_bytes() == (folder / "model.safetensors").read_bytes()
-    assert cached(hub, f"{REPO}@{sha}") == path
-    for other in (f"{REPO}@v9", f"{REPO}@{'0' * 40}", f"datasets/{REPO}", "someone/none"):
-        assert cached(hub, other) is None
     story = hub.run("tell", "a lost kitten", "--seed", 1, "--max-tokens", 5, "--model", REPO)
     assert story.returncode == 0, story.stderr
     (path / "model.safetensors").unlink()
-    assert cached(hub, REPO) is None
+    assert cached(hub, REPO) == [None]
     assert len(hub.asked()) == asked
 
 
@@ -104,10 +105,10 @@ def test_cached_corpus_is_a_dataset(hub, stories):
     files = {name: (stories / name).read_bytes() for name in ("raw.txt", "manifest.json")}
     hub.commit("someone/stories", files | {"data/train.jsonl": b"{}\n"}, kind="datasets")
     assert hub.run("pull", "datasets/someone/stories").returncode == 0
-    path = cached(hub, "datasets/someone/stories")
+    path, model = cached(hub, "datasets/someone/stories", "someone/stories")
     assert path is not None
     assert (path / "raw.txt").read_bytes() == files["raw.txt"]
-    assert cached(hub, "someone/stories") is None
+    assert model is None
 
 
 def test_broken_download_resumes_where_it_broke(hub, folder):

@@ -90,7 +90,7 @@ def test_run_learns_and_saves_best_and_last(tmp_path, recipe):
 
 
 @platforms.low_precision
-@pytest.mark.parametrize("recipe", [RECIPE, BASELINE], ids=["story", "window"])
+@pytest.mark.parametrize("recipe", [RECIPE, pytest.param(BASELINE, marks=pytest.mark.slow)], ids=["story", "window"])
 def test_low_precision_learns_what_float32_learns(tmp_path, recipe):
     curves = {}
     for dtype in ("float32", "bfloat16", "float16"):

@@ -101,7 +101,7 @@ def bits(out: Path) -> dict:
     ("recipe", "kills"),
     [
         (STORY, [("published", 1), ("event", 2), ("event", 7), ("arrays", 2), ("unpublished", 2), ("swapped", 1)]),
-        (WINDOW, [("event", 3), ("published", 1)]),
+        pytest.param(WINDOW, [("event", 3), ("published", 1)], marks=pytest.mark.slow),
     ],
     ids=["story", "window"],
 )

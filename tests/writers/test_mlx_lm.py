@@ -2,6 +2,7 @@
 
 from collections import deque
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import tiny
@@ -16,7 +17,9 @@ from gatsby_mlx.writers.base import StoryJob
 from gatsby_mlx.writers.mlx_lm import MLXWriter, PrefixCache
 from gatsby_mlx.writers.specs import ModelSpec
 
-FOUR = pytest.mark.parametrize("name", tiny.CONFIGS)
+FOUR = pytest.mark.parametrize(
+    "name", [*(pytest.param(n, marks=pytest.mark.slow) for n in tiny.CONFIGS if n != "granite"), "granite"]
+)
 JOBS = [
     StoryJob(topic, name, level, 1000 + i)
     for i, (topic, name, level) in enumerate(
@@ -25,10 +28,21 @@ JOBS = [
 ]
 
 
+class Folders(dict):
+    """The folder of each tiny model by name, made when it is first asked for."""
+
+    def __init__(self, root: Path):
+        super().__init__()
+        self.root = root
+
+    def __missing__(self, name: str) -> Path:
+        self[name] = tiny.save(self.root / name, name)
+        return self[name]
+
+
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
-    root = tmp_path_factory.mktemp("models")
-    return {name: tiny.save(root / name, name) for name in tiny.CONFIGS}
+    return Folders(tmp_path_factory.mktemp("models"))
 
 
 def spec(folder, **more) -> ModelSpec:
@@ -61,9 +75,7 @@ def test_a_story_does_not_depend_on_the_others_in_its_batch(folders, name, guide
         assert bool(draft.guided) == guided
 
 
-@pytest.mark.parametrize(
-    "name", [*(pytest.param(n, marks=pytest.mark.slow) for n in tiny.CONFIGS if n != "granite"), "granite"]
-)
+@FOUR
 def test_a_random_model_under_a_guide_keeps_the_level_the_topic_and_the_form(tmp_path, name):
     folder = tiny.save(tmp_path / "t", name, words=tiny.WORDS)
     jobs = [replace(job, level=level) for job, level in zip(JOBS, (1, 5, 3, 4), strict=True)]

@@ -79,8 +79,17 @@ function say(sentence) {
 // Moves the focus, and the page with it if the place cannot be seen.
 function focusOn(place) {
   place.focus({ preventScroll: true });
+  inView(place);
+}
+
+function inView(place) {
   place.scrollIntoView({ block: "nearest", behavior: "instant" });
 }
+
+// The picture grows again after a story, and pushes down what is below it.
+$("bay").addEventListener("transitionend", ({ target, currentTarget, propertyName }) => {
+  if (target === currentTarget && propertyName === "height" && document.activeElement === $("again")) inView($("again"));
+});
 
 // ---- telling
 
