@@ -169,12 +169,11 @@ def _sources(model: "Model", corpus: Path | None) -> "Sources":
     from gatsby_mlx.corpus.load import load
     from gatsby_mlx.exhibit.sources import Sources
 
-    known = model.info.get("corpus")
-    sha256 = known.get("sha256") if isinstance(known, dict) else None
+    known = model.checkpoint.about_corpus
     if corpus:
-        return Sources(partial(load, corpus), sha256)
-    found = api.find_corpus(sha256)
-    return Sources((lambda: found) if found else None, sha256)
+        return Sources(partial(load, corpus), known)
+    found = api.find_corpus(model.corpus_sha256, model.path)
+    return Sources((lambda: found) if found else None, known)
 
 
 def _closer(tellers: Sequence["Teller"], counts: "Counts") -> Callable[[], None]:

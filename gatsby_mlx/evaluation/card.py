@@ -8,6 +8,7 @@ from gatsby_mlx.evaluation.adherence import NOT_ENGLISH
 from gatsby_mlx.evaluation.format import change, in_unit, interval, number, percent, subject_of
 from gatsby_mlx.evaluation.quality import NAMES as QUALITY
 from gatsby_mlx.evaluation.quality import UNITS
+from gatsby_mlx.evaluation.variety import NAMES as VARIETY
 from gatsby_mlx.story.obsession import Obsession
 from gatsby_mlx.story.prime import TOPIC_MAX, TOPIC_MIN
 
@@ -166,8 +167,24 @@ def _quality(config: Json, evaluation: Json) -> str:
     if left_out := measured.get("left_out"):
         names = "; ".join(QUALITY[name] for name in left_out)
         rows.append([f"Left out, for these stories are not in English: {names}", "-", "-", "-"])
+    varied, beside = measured.get("variety") or {}, measured.get("corpus_variety") or {}
     reader = f"\nThe reference model is {measured['judge']}.\n" if measured["judge"] else ""
-    return f"### Text quality\n\n{_table(['', 'stories', '95% interval', 'corpus'], rows)}{reader}"
+    quality = f"### Text quality\n\n{_table(['', 'stories', '95% interval', 'corpus'], rows)}{reader}"
+    return quality + (f"\n{_variety(varied, beside)}" if varied else "")
+
+
+def _variety(varied: Json, beside: Json) -> str:
+    rows = []
+    for level, figure in varied.items():
+        shares = [percent(v[name]) if v else "-" for name in VARIETY for v in (figure, beside.get(level))]
+        rows.append([level, *shares])
+    head = ["level", "shared sentences", "corpus", "commonest run", "corpus", "same words", "corpus"]
+    n, (shared, commonest, jaccard) = next(iter(varied.values()))["n"], VARIETY.values()
+    legend = (
+        f"Of {n} stories, each about another topic; less is more various. Shared sentences: {shared}. Commonest run: "
+        f"{commonest}. Same words: {jaccard}, mean of all pairs."
+    )
+    return f"### Variety\n\n{_table(head, rows)}\n{legend}\n"
 
 
 def _limits(config: Json, evaluation: Json) -> str:

@@ -15,12 +15,14 @@ from typing import Any
 
 import numpy as np
 
-from gatsby_mlx.evaluation import statistics
+from gatsby_mlx.evaluation import statistics, variety
 from gatsby_mlx.evaluation.passages import longest_copies
 from gatsby_mlx.evaluation.reference import PRONOUNS, Reference, heroes_in
 from gatsby_mlx.evaluation.statistics import Interval
 from gatsby_mlx.evaluation.stories import Piece
+from gatsby_mlx.evaluation.variety import Variety
 from gatsby_mlx.story import text
+from gatsby_mlx.story.obsession import GREEN_LIGHT, Obsession
 
 LOOP_WORDS = 8
 EXAMPLES = 20
@@ -51,8 +53,8 @@ class TextQuality:
 
     `corpus` has the same figures of the corpus's sample; its `copy` compares with stories on other topics. `copies` and
     `corpus_copies` are the lengths behind `copy`, story by story. `misspelled` has the most common words that are in
-    neither topic, corpus nor word list, with their counts. `left_out` names the figures that need an English text and
-    are missing because this is none.
+    neither topic, corpus nor word list, with their counts. `variety` and `corpus_variety` are by level, of draws of one
+    size. `left_out` names the figures that need an English text and are missing because this is none.
     """
 
     figures: dict[str, Interval]
@@ -61,6 +63,8 @@ class TextQuality:
     copies: tuple[int, ...] = ()
     corpus_copies: tuple[int, ...] = ()
     left_out: tuple[str, ...] = ()
+    variety: dict[int, Variety] = field(default_factory=dict)
+    corpus_variety: dict[int, Variety] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Return all figures under the keys of evaluation.json; the ends of intervals may be NaN."""
@@ -70,6 +74,8 @@ class TextQuality:
             "misspelled": dict(self.misspelled),
             "copies": self.copies,
             "corpus_copies": self.corpus_copies,
+            "variety": {str(level): figure._asdict() for level, figure in self.variety.items()},
+            "corpus_variety": {str(level): figure._asdict() for level, figure in self.corpus_variety.items()},
             **({"left_out": self.left_out} if self.left_out else {}),
         }
 
@@ -82,7 +88,12 @@ def word_list() -> frozenset[str]:
     return frozenset(SpellChecker(language="en", distance=1).word_frequency.words())
 
 
-def measure(pieces: Iterable[Piece], corpus: Reference | None = None, reader: Reader | None = None) -> TextQuality:
+def measure(
+    pieces: Iterable[Piece],
+    corpus: Reference | None = None,
+    reader: Reader | None = None,
+    obsession: Obsession = GREEN_LIGHT,
+) -> TextQuality:
     """Measure the text of stories and, for comparison, of the corpus's sample.
 
     `reader` gives the loss of a reference model (see `reference_model`) on both. Without a corpus the figures
@@ -109,7 +120,17 @@ def measure(pieces: Iterable[Piece], corpus: Reference | None = None, reader: Re
     if not text.is_english(p.text for p in pieces):
         left_out, misspelled = tuple(name for name in ENGLISH_ONLY if figures.pop(name, None)), ()
         of_corpus = {name: figure for name, figure in of_corpus.items() if name not in ENGLISH_ONLY}
-    return TextQuality(figures, of_corpus, misspelled, tuple(copies.tolist()), tuple(corpus_copies.tolist()), left_out)
+    varied, n = variety.by_level(pieces, obsession), variety.N
+    return TextQuality(
+        figures,
+        of_corpus,
+        misspelled,
+        tuple(copies.tolist()),
+        tuple(corpus_copies.tolist()),
+        left_out,
+        varied,
+        variety.by_level(corpus.sample, obsession, min((v.n for v in varied.values()), default=n)) if corpus else {},
+    )
 
 
 def _figures(

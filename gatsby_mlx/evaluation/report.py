@@ -75,7 +75,7 @@ def evaluate(
         model,
         dial.measure(story_set.stories, story_set.run_on, plan, means, plan.obsession),
         adherence.measure(pieces, corpus) if is_english(p.text for p in pieces) else None,
-        quality.measure(pieces, corpus, reader),
+        quality.measure(pieces, corpus, reader, plan.obsession),
         corpus,
         getattr(reader, "name", None),
     )

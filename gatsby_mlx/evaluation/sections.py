@@ -7,7 +7,7 @@ from typing import Any
 
 from gatsby_mlx.corpus.levels import CorpusDial
 from gatsby_mlx.evaluation import adherence as topic_adherence
-from gatsby_mlx.evaluation import figures, quality
+from gatsby_mlx.evaluation import figures, quality, variety
 from gatsby_mlx.evaluation.adherence import Adherence
 from gatsby_mlx.evaluation.dial import BaselineCount, Dial
 from gatsby_mlx.evaluation.format import change, in_unit, interval, number, percent, plural, subject_of
@@ -162,6 +162,7 @@ def quality_section(found: TextQuality) -> str:
             ends = interval(x.low, x.high, show, DASH)
             rows.append([description, show(x.mean), ends, show(of_corpus.mean) if of_corpus else "-"])
     body = table("Text quality", ["", "model", "95% interval", "corpus"], rows, wrap=True)
+    body += variety_table(found)
     if found.misspelled:
         words = ", ".join(f"{word} ({n})" for word, n in found.misspelled)
         body += f"\n<p>Misspelled words, the most common first: {escape(words)}.</p>"
@@ -172,6 +173,22 @@ def quality_section(found: TextQuality) -> str:
         )
         body += figure(figures.copies_plot(found), caption)
     return section("prose", "Is it good English, and is it new?", body)
+
+
+def variety_table(found: TextQuality) -> str:
+    """Show how much the stories of each level say the same, compared with the corpus; "" if it was not measured."""
+    if not found.variety:
+        return ""
+    rows = []
+    for level, of_model in found.variety.items():
+        beside = found.corpus_variety.get(level)
+        for name, description in variety.NAMES.items():
+            run = f": \u201c{of_model.run}\u201d" if name == "commonest" else ""
+            of_corpus = percent(getattr(beside, name)) if beside else "-"
+            rows.append([str(level), description + run, percent(getattr(of_model, name)), of_corpus])
+    n = next(iter(found.variety.values())).n
+    title = f"Variety: how much {n} stories of a level say the same, each about another topic"
+    return "\n" + table(title, ["level", "", "model", "corpus"], rows, wrap=True)
 
 
 def learning_section(metrics: Sequence[Mapping[str, Any]]) -> str:

@@ -6,18 +6,26 @@
 """
 
 import re
-from collections import Counter
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
 from itertools import combinations
 from statistics import fmean
 from typing import NamedTuple
 
 import numpy as np
 
+from gatsby_mlx.evaluation.stories import Piece
 from gatsby_mlx.story.obsession import GREEN_LIGHT, Obsession
 from gatsby_mlx.story.text import SENTENCE, WORD
 
 N, DRAWS, RUN = 50, 4, 4  # stories in a draw, draws, words in a run
+
+
+NAMES = {
+    "shared": "sentences that two other stories have, too",
+    "commonest": f"stories with the commonest run of {RUN} words",
+    "jaccard": "words that two stories share, of all words in either",
+}
 
 
 class Run(NamedTuple):
@@ -37,26 +45,52 @@ class Variety(NamedTuple):
     n: int
 
 
-def measure(stories: Sequence[str], obsession: Obsession = GREEN_LIGHT, seed: int = 1925) -> Variety:
-    """Return the mean of each measure over four draws of 50 stories. With 50 or fewer there is one draw, of all.
+def measure(
+    stories: Sequence[str],
+    obsession: Obsession = GREEN_LIGHT,
+    *,
+    topics: Sequence[str] | None = None,
+    n: int = N,
+    seed: int = 1925,
+) -> Variety:
+    """Return the mean of each measure over four draws of `n` stories; where there are no more, of all at once.
 
-    The measures depend on the number of stories; compare only figures of the same `n`. Raises ValueError for fewer than
-    three stories, of which no sentence can be in two others.
+    With `topics`, the one of each story, a draw has a topic at most once: two stories about one topic are alike for
+    another reason. The measures depend on the number of stories; compare only figures of the same `n`. Raises
+    ValueError for fewer than three stories or topics, of which no sentence can be in two others.
     """
-    if len(stories) < 3:
-        raise ValueError(f"variety needs 3 stories or more, got {len(stories)}")
+    groups: dict[int | str, list[str]] = defaultdict(list)
+    for topic, story in zip(range(len(stories)) if topics is None else topics, stories, strict=True):
+        groups[topic].append(story)
+    if len(groups) < 3:
+        raise ValueError(f"variety needs 3 stories or more, got {len(groups)}")
     rng = np.random.default_rng(seed)
-    draws: list[list[str]] = [list(stories)]
-    if len(stories) > N:
-        draws = [[stories[int(i)] for i in rng.choice(len(stories), N, replace=False)] for _ in range(DRAWS)]
+    about, n = list(groups.values()), min(n, len(groups))
+    n_draws = 1 if n == len(stories) else DRAWS
+    draws = [
+        [about[int(i)][int(rng.integers(len(about[int(i)])))] for i in rng.choice(len(about), n, replace=False)]
+        for _ in range(n_draws)
+    ]
     runs = [commonest_run(draw, obsession) for draw in draws]
     return Variety(
         shared=fmean(map(shared_sentences, draws)),
         commonest=fmean(run.share for run in runs),
         jaccard=fmean(map(mean_jaccard, draws)),
         run=runs[0].text,
-        n=len(draws[0]),
+        n=n,
     )
+
+
+def by_level(pieces: Iterable[Piece], obsession: Obsession = GREEN_LIGHT, n: int = N) -> dict[int, Variety]:
+    """Return the variety of each level with stories on three topics or more, each topic once in a draw of `n`."""
+    of_level: dict[int, list[Piece]] = defaultdict(list)
+    for piece in pieces:
+        of_level[piece.level].append(piece)
+    return {
+        level: measure([p.text for p in found], obsession, topics=[p.topic for p in found], n=n)
+        for level, found in sorted(of_level.items())
+        if len({p.topic for p in found}) >= 3
+    }
 
 
 def _sentences(story: str) -> list[str]:

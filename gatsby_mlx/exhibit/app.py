@@ -36,7 +36,7 @@ from gatsby_mlx.exhibit.guard import (
     text_field,
 )
 from gatsby_mlx.exhibit.records import AccessLog, Counts, code_svg
-from gatsby_mlx.exhibit.request import BusyError, Events, ShareError, StoppedError, StoryParams, Visitor
+from gatsby_mlx.exhibit.request import BusyError, Events, LearningError, ShareError, StoppedError, StoryParams, Visitor
 from gatsby_mlx.exhibit.sources import Sources
 from gatsby_mlx.exhibit.stream import EventResponse, StoryStream, rounded, server_sent
 from gatsby_mlx.exhibit.topic import visitor_topic
@@ -382,6 +382,10 @@ def request_errors() -> Iterator[None]:
     except BusyError as error:
         message = "Everyone wants a story just now, and the line is full"
         hint = f"Try again in about {error.retry_after_s} s"
+        raise RequestError(503, message, hint, retry_after=str(error.retry_after_s)) from None
+    except LearningError as error:
+        message = "What this model learned from is being written again, which takes some minutes, once"
+        hint = f"Ask again in {error.retry_after_s} s"
         raise RequestError(503, message, hint, retry_after=str(error.retry_after_s)) from None
     except ShareError as error:
         message = "You have as many stories in progress as one visitor may have"

@@ -56,6 +56,14 @@ class BusyError(Exception):
         self.retry_after_s = retry_after_s
 
 
+class LearningError(Exception):
+    """What the model learned from is being written again. Ask again in `retry_after_s`."""
+
+    def __init__(self, retry_after_s: int):
+        super().__init__("the stories are being written again")
+        self.retry_after_s = retry_after_s
+
+
 class ShareError(Exception):
     """A visitor has its share of the exhibit already. `retry_after_s` is an estimate of when it will have room."""
 

@@ -1,26 +1,39 @@
 """Where a story comes from: its longest passage that is in the corpus, and the most similar stories of the corpus.
 
-The index is built by the first question, in a thread of its own, and then kept. So it delays no story.
+The index is built by the first question, in a thread of its own, and then kept. So it delays no story. A corpus of the
+house writer that is not on this machine is written again before, in a process of its own.
 """
 
+import contextlib
+import json
+import os
 import re
+import subprocess
+import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from gatsby_mlx import api
 from gatsby_mlx.corpus.load import Corpus
 from gatsby_mlx.errors import CorpusError
 from gatsby_mlx.evaluation.passages import Passages
-from gatsby_mlx.exhibit.request import BusyError
+from gatsby_mlx.exhibit.request import BusyError, LearningError
 from gatsby_mlx.story import text
 
 MAX_WAITING = 8  # questions
 RETRY_SECONDS = 5
 N_NEAREST = 3
+NICE = 10  # of the process that writes, so that stories are told at their usual speed
+
+NAME_THEM = "Name them, or others to compare with: gatsby serve --corpus DIR"
+
+# What that process runs: the run resumes where a stopped one was, and leaves the corpus where `api.find_corpus` looks.
+WRITE = "import json, sys; from gatsby_mlx import api; run = api.plan_corpus_again(json.loads(sys.argv[1])); list(run)"
 
 
 class Nearest:
@@ -94,13 +107,20 @@ def _to_word(story: str, start: int, n: int) -> int:
 class Sources:
     """What a model learned from, for visitors who ask.
 
-    `learn` returns the corpus and is called once, by the first question, in a thread of its own: it may take a while,
-    as where the house writes it again. None if the corpus is not on this machine. `model_sha256` is the hash of the
-    corpus that the model was trained on, None if it is not known.
+    `learn` returns the corpus and is called once, by the first question, in a thread of its own; None if the corpus is
+    not on this machine. `known` is what the model's config.json says of the corpus that it was trained on: its
+    `sha256`, and the recipe `written`. Without `learn`, a corpus with a recipe is written again by the first question,
+    which takes minutes.
     """
 
-    def __init__(self, learn: Callable[[], Corpus] | None, model_sha256: str | None = None):
-        self.learn, self.model_sha256 = learn, model_sha256
+    def __init__(self, learn: Callable[[], Corpus] | None, known: Mapping[str, Any] | None = None):
+        self.known = known or {}
+        self.model_sha256: str | None = self.known.get("sha256")
+        self.again = learn is None and api.plan_corpus_again(self.known) is not None
+        self.learn = self._write if self.again else learn
+        self._writer: subprocess.Popen[bytes] | None = None
+        self._closing = False
+        self._learned: Future[_Index] | None = None
         self._index: _Index | None = None
         self._thread = ThreadPoolExecutor(1, "sources")
         self._waiting = threading.Semaphore(MAX_WAITING)
@@ -113,12 +133,14 @@ class Sources:
     def find(self, story: str) -> "Future[dict[str, Any]]":
         """Return a future of what the API's /source answers for `story`.
 
-        Raises BusyError, and CorpusError where there is no corpus. The future raises CorpusError for a corpus that
-        cannot be read.
+        Raises BusyError, LearningError while the corpus is written again, and CorpusError where there is no corpus.
+        The future raises CorpusError for a corpus that cannot be read.
         """
         if not self.exists:
             message = "The stories that this model learned from are not on this machine"
-            raise CorpusError(message, "Name them, or others to compare with: gatsby serve --corpus DIR")
+            raise CorpusError(message, NAME_THEM)
+        if self.again:
+            self._learn_again()
         if not self._waiting.acquire(blocking=False):
             raise BusyError(RETRY_SECONDS)
         future = self._thread.submit(self._find, story)
@@ -126,8 +148,33 @@ class Sources:
         return future
 
     def close(self) -> None:
-        """Stop the thread and cancel the questions that wait."""
+        """Stop the thread and what it waits for, and cancel the questions."""
+        self._closing = True
+        if self._writer:
+            with contextlib.suppress(OSError):
+                self._writer.terminate()
         self._thread.shutdown(cancel_futures=True)
+
+    def _learn_again(self) -> None:
+        """Raise LearningError until the corpus is there, and CorpusError if it cannot be written."""
+        self._learned = self._learned or self._thread.submit(self._load)
+        if not self._learned.done():
+            raise LearningError(RETRY_SECONDS)
+        if error := self._learned.exception():
+            self._learned = None  # the next question tries again
+            raise error
+
+    def _write(self) -> Corpus:
+        """Let the house write the corpus again, and return it."""
+        command = [sys.executable, "-c", WRITE, json.dumps(self.known)]
+        if not self._closing:
+            self._writer = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            with contextlib.suppress(OSError):
+                os.setpriority(os.PRIO_PROCESS, self._writer.pid, NICE)
+            self._writer.wait()
+        if corpus := api.find_corpus(self.model_sha256):
+            return corpus
+        raise CorpusError("The stories that this model learned from could not be written again", NAME_THEM)
 
     def _load(self) -> _Index:
         if self._index is None:

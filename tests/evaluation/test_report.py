@@ -69,6 +69,7 @@ PATHS = [
     *(("honour", g, "honoured", k) for g in ("seen", "every", "corpus") for k in ("low", "high")),
     *(("prose", side, k, "mean") for side in ("figures", "corpus") for k in ("spelled", "ended", "loops", "words")),
     *(("prose", "figures", k, end) for k in ("spelled", "loops", "copy") for end in ("mean", "low", "high")),
+    *(("prose", side, "5", k) for side in ("variety", "corpus_variety") for k in ("shared", "commonest", "jaccard")),
 ]
 
 
@@ -79,7 +80,8 @@ def test_figure_of_the_card_is_from_the_evaluation(evaluation, path):
     holder = reduce(lambda inner, key: inner[key], path[:-1], content)
     holder[path[-1]] = 71.531
     after = card.render(CONFIG, content)
-    assert any(shown in after and shown not in before for shown in ("71.53", "7153.1", "| 72", "72 to", "to 72"))
+    shown = "71.53", "7153.1", "7153%", "| 72", "72 to", "to 72"
+    assert any(after.count(value) > before.count(value) for value in shown)
 
 
 def test_card_has_data_recipe_characters_and_limits(evaluation):
@@ -91,6 +93,7 @@ def test_card_has_data_recipe_characters_and_limits(evaluation):
         "### The dial",
         "### Topic adherence",
         "### Text quality",
+        "### Variety",
         "## Limits",
     ):
         assert heading in text

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from gatsby_mlx.evaluation import variety
+from gatsby_mlx.evaluation.stories import Piece
 from gatsby_mlx.story.obsession import GREEN_LIGHT
 
 STORIES = [
@@ -48,3 +49,20 @@ def test_measure_draws_fifty_stories_four_times_and_repeats_itself():
 def test_two_stories_are_too_few():
     with pytest.raises(ValueError, match="3 stories or more, got 2"):
         variety.measure(STORIES[:2])
+
+
+def test_a_topic_is_in_a_draw_once():
+    stories = ["The cat ran off."] * 8 + [f"A {'b' * i} sat." for i in range(1, 5)]
+    topics = ["a cat"] * 8 + [f"topic {i}" for i in range(4)]
+    assert variety.measure(stories, topics=topics).n == 5
+    assert variety.measure(stories, topics=topics).shared == 0
+    assert variety.measure(stories).shared > 0.5
+
+
+def test_levels_are_measured_apart_in_draws_of_one_size():
+    texts = [(level, i, f"It {'was' * level}. {'So' * (i + 1)}.") for i in range(60) for level in (1, 5)]
+    pieces = [Piece(f"topic {i}", level, story, True) for level, i, story in texts]
+    found = variety.by_level([*pieces, Piece("one", 3, "Alone.", True)], n=20)
+    assert list(found) == [1, 5]
+    assert {v.n for v in found.values()} == {20}
+    assert found[1].shared == 0.5

@@ -11,6 +11,7 @@ from browser_tools import finished, tell, text_of, until
 from exhibit_tools import STORY, Served, serving, storyteller
 from playwright.sync_api import Page, expect
 
+from gatsby_mlx.exhibit.request import LearningError
 from gatsby_mlx.story.obsession import Obsession
 
 WHALE = Obsession("whale", "white whale", title="The white whale", levels=("dim", "low", "mid", "high", "full"))
@@ -320,6 +321,25 @@ def test_position_in_the_queue_is_shown_and_a_full_line_is_waited_for(babbling: 
     other.keyboard.press("Escape")
     expect(third.locator(".text")).to_be_visible()  # by itself
     third.keyboard.press("Escape")
+
+
+def test_stories_that_are_written_again_are_waited_for(served: Served, open_page, monkeypatch):
+    page = open_page(served.url)
+    tell(page)
+    finished(page)
+    find, asked = served.exhibit.first.sources.find, []
+
+    def learning(story: str):
+        asked.append(story)
+        if len(asked) < 3:
+            raise LearningError(1)
+        return find(story)
+
+    monkeypatch.setattr(served.exhibit.first.sources, "find", learning)
+    page.get_by_role("button", name="Who taught it that").click()
+    expect(page.locator(".panel")).to_have_text(re.compile("is being written again, which takes some minutes, once"))
+    expect(page.locator(".panel blockquote")).to_be_visible()
+    assert len(asked) == 3
 
 
 def test_loading_model_is_shown(served: Served, open_page, monkeypatch):

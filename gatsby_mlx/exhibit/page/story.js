@@ -200,18 +200,31 @@ export class Story {
       this.panel.hidden = !on;
       if (!on) return;
       this.panel.replaceChildren(element("p", { textContent: "Reading it once more \u2026" }));
-      let shown;
-      try {
-        shown = await show();
-      } catch (error) {
-        shown = [element("p", { textContent: `${error.message}. ${error.hint || ""}` })];
-      }
-      if (pressed.getAttribute("aria-pressed") === "true") this.panel.replaceChildren(...shown);
+      const wanted = () => pressed.getAttribute("aria-pressed") === "true";
+      const shown = await this.patiently(show, wanted);
+      if (shown && wanted()) this.panel.replaceChildren(...shown);
     };
     for (const button of [pull, source]) button.setAttribute("aria-pressed", "false");
     pull.addEventListener("click", () => open(pull, source, () => this.showPull()));
     source.addEventListener("click", () => open(source, pull, () => this.showSource()));
     this.card.append(element("div", { className: "ask-more" }, pull, ...(this.sources ? [source] : [])), this.panel);
+  }
+
+  // Returns what to show: what `show` gives, or why it gives nothing. Asks again for as long as the server says so and
+  // the visitor still wants it.
+  async patiently(show, wanted) {
+    for (;;) {
+      try {
+        return await show();
+      } catch ({ message, hint, wait }) {
+        const text = `${message}.`;
+        if (!wanted()) return null;
+        if (!wait) return [element("p", { textContent: `${text} ${hint || ""}` })];
+        if (this.panel.textContent !== text) this.panel.replaceChildren(element("p", { textContent: text }));
+        await new Promise((done) => setTimeout(done, 1000 * wait));
+        if (!wanted()) return null;
+      }
+    }
   }
 
   // Remove the colors and the underlining.
