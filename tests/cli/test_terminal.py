@@ -207,6 +207,7 @@ def test_ctrl_c_in_training_saves_and_the_hint_resumes_to_the_end(number, workdi
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),  # a suite under nohup ignores SIGHUP
     )
     log, deadline = out / "metrics.jsonl", time.monotonic() + 60
     while not (log.exists() and log.read_text().count("\n") > 3) and time.monotonic() < deadline:
