@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import platforms
 import pytest
 from click.testing import CliRunner
 
@@ -129,7 +130,7 @@ def test_a_pointer_in_any_other_file_is_named(tmp_path):
     files.refuse_pointer(tmp_path / "absent", CorpusError)
 
 
-@pytest.mark.skipif(sys.platform == "darwin", reason="macOS: its file systems have only names in UTF-8")
+@platforms.any_name
 def test_a_name_that_is_no_text_is_one_line_for_every_command(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     name = os.fsdecode(b"caf\xe9")
@@ -152,7 +153,7 @@ def test_a_name_that_is_no_text_is_one_line_for_every_command(tmp_path, monkeypa
     assert [p.name for p in tmp_path.iterdir()] == [name]
 
 
-@pytest.mark.skipif(sys.platform == "darwin", reason="macOS: its file systems have only names in UTF-8")
+@platforms.any_name
 def test_a_working_folder_whose_name_is_no_text_is_one_line_where_mlx_cannot_write(tmp_path, monkeypatch, tiny):
     folder = tmp_path / os.fsdecode(b"caf\xe9")
     folder.mkdir()

@@ -281,7 +281,7 @@ def test_train_events_can_be_left_and_resumed(workdir, written):
     assert run.best.path == Path("run/best-loss")
 
 
-def test_ctrl_c_in_training_saves_and_interrupts(workdir, written):
+def test_ctrl_c_in_training_saves_and_interrupts(cpu, workdir, written):
     options = {"preset": "pocket", "out": "run", "max_chars": 12_000}
     with pytest.raises(KeyboardInterrupt):
         gatsby.train(written, **options, on_event=lambda event: os.kill(os.getpid(), signal.SIGINT))

@@ -41,8 +41,9 @@ def _restart(display: bool) -> None:
     if command is None:
         return
     options = ["-i", *(["-d"] if display else []), "-w", str(os.getpid())]
+    null = subprocess.DEVNULL  # it must not hold open a pipe that somebody reads to its end
     with contextlib.suppress(OSError):
-        _helper.append(subprocess.Popen([command, *options], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL))
+        _helper.append(subprocess.Popen([command, *options], stdin=null, stdout=null, stderr=null))
 
 
 def _stop() -> None:

@@ -48,10 +48,16 @@ GPU = {
 
 _hidden = True  # whether ABSENT is hidden at the moment
 _variables: dict[str, str] = {}  # of the real machine
+_uname = platform.uname  # of the real machine
+_begun = False
 
 
 def begin() -> None:
     """Turn this process, and all that it starts, into one on a Mac. There is no way back within the process."""
+    global _begun
+    if _begun:  # a worker of pytest-xdist is a child, and has the option
+        return
+    _begun = True
     sysconfig.get_config_vars()  # on a Mac it looks for Xcode
     if SWITCH not in os.environ:  # the first process: children inherit this
         real = [os.environ["PATH"], os.environ.get("HOME", ""), os.environ.get("XDG_CACHE_HOME", "")]
@@ -147,14 +153,14 @@ def _reach_children() -> None:
 def real_machine():
     """Be on the real machine inside the block."""
     global _hidden
-    before, kept = sys.platform, {name: os.environ.get(name) for name in _variables}
-    sys.platform, _hidden = "linux", False
+    before, uname, kept = sys.platform, platform.uname, {name: os.environ.get(name) for name in _variables}
+    sys.platform, platform.uname, _hidden = "linux", _uname, False
     for name, value in _variables.items():
         _set(name, value)
     try:
         yield
     finally:
-        sys.platform, _hidden = before, True
+        sys.platform, platform.uname, _hidden = before, uname, True
         for name, value in kept.items():
             _set(name, value)
 
@@ -172,12 +178,16 @@ class _AfterImport(importlib.abc.MetaPathFinder):
         if name == "truststore._macos":  # its certificates are macOS's: OpenSSL's stand in
             found = importlib.machinery.PathFinder.find_spec("truststore._openssl", path)
             return importlib.util.spec_from_file_location(name, found.origin) if found and found.origin else None
-        if name != "mlx.core":
+        if name not in ("mlx.core", "torch"):
             return None
         spec = importlib.machinery.PathFinder.find_spec(name, path, target)
         if spec is None or spec.loader is None:
             return spec
         execute = spec.loader.exec_module
+
+        def exec_torch(module: ModuleType) -> None:
+            with real_machine():  # it loads the libraries of its own wheel
+                execute(module)
 
         def exec_module(module: ModuleType) -> None:
             with real_machine():
@@ -189,7 +199,7 @@ class _AfterImport(importlib.abc.MetaPathFinder):
             if os.environ.get("MLX_ENABLE_TF32", "1") != "0":
                 round_products(module)
 
-        spec.loader.exec_module = exec_module  # type: ignore[method-assign]
+        spec.loader.exec_module = exec_torch if name == "torch" else exec_module  # type: ignore[method-assign]
         return spec
 
 

@@ -77,7 +77,8 @@ def test_lookahead_equals_steps_and_changes_nothing(B):
     seen = slots.lookahead([last, 1], ahead)
     assert seen.shape == (2, 5, V)
     assert np.array_equal(slots.positions, positions) and np.array_equal(np.array(slots.logits), logits)
-    assert np.array_equal(np.array(slots.parts[0].caches[1].keys), keys)
+    now = np.array(slots.parts[0].caches[1].keys)  # there may be more room by now
+    assert np.array_equal(now[:, :, : keys.shape[2]], keys)
     for t in range(5):
         ids = np.zeros(B, np.int32)
         ids[[last, 1]] = ahead[0][t], ahead[1][t]

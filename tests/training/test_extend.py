@@ -34,7 +34,7 @@ def steps_of(run: Run, n: int = 10_000) -> list[Step]:
     return [event for event in seen if isinstance(event, Step)]
 
 
-def test_record_has_the_run_s_settings_and_survives_json(tmp_path):
+def test_record_has_the_run_s_settings_and_survives_json(cpu, tmp_path):
     recipe = replace(RECIPE, lr=0.02, seed=7, dtype="bfloat16")
     steps_of(run_in(tmp_path / "run", recipe, dropout=0.25), 2)
     record = read_record(tmp_path / "run")
@@ -51,7 +51,7 @@ def test_folder_alone_is_enough_and_changes_nothing(tmp_path):
     assert ends[0] == ends[1]
 
 
-def test_run_from_a_checkpoint_needs_it_no_more(tmp_path):
+def test_run_from_a_checkpoint_needs_it_no_more(cpu, tmp_path):
     steps_of(run_in(tmp_path / "first"), 2)
     start = checkpoint.load(tmp_path / "first" / "last")
     started = Run(corpus(), SHAPE, RECIPE, tmp_path / "run", "tiny", start=start)

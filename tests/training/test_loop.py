@@ -217,7 +217,7 @@ def test_weights_that_are_not_finite_are_not_saved_on_stopping(tmp_path):
     assert checkpoint.load(tmp_path / "run").info["step"] == 0
 
 
-def test_stopped_run_is_saved_and_resumes(tmp_path):
+def test_stopped_run_is_saved_and_resumes(cpu, tmp_path):
     seen = []
     for event in run_in(tmp_path / "run").events(lambda: len(seen) >= 2):
         seen.append(event)
@@ -269,7 +269,7 @@ except GatsbyError as error:
 
 
 @pytest.mark.parametrize("limit", ["10_000", "run.out.joinpath('metrics.jsonl').stat().st_size + 300"])
-def test_full_disk_keeps_the_last_checkpoint(tmp_path, limit):
+def test_full_disk_keeps_the_last_checkpoint(cpu, tmp_path, limit):
     """In a separate process with a limit on the size of a file: the weights do not fit, or the metrics do not."""
     out = tmp_path / "run"
     program = FULL_DISK.replace("MAX_BYTES", limit)

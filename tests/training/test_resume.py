@@ -132,8 +132,9 @@ def stopped(tmp_path_factory) -> Path:
     """A run folder that stopped after two steps."""
     out = tmp_path_factory.mktemp("stopped") / "run"
     seen = []
-    for event in run_in(out).events(lambda: len(seen) >= 2):
-        seen.append(event)
+    with platforms.on_the_cpu():
+        for event in run_in(out).events(lambda: len(seen) >= 2):
+            seen.append(event)
     return out
 
 
