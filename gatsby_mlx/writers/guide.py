@@ -184,6 +184,7 @@ class Guide:
         self._path: tuple[str, ...] = ()  # what is left of the options that were begun
         self._opening = False  # the path is that of an opener
         self._or_letters = False  # before the path, the word in progress may go on
+        self._path_ended = False  # the last token was the end of an option
         self._single = False  # the last answer had one choice
         self._started = self._has_topic = False
         self._sentences: list[str] = []
@@ -203,9 +204,11 @@ class Guide:
         piece = fold(piece)
         before = self._mentions
         self.text += piece
+        self._path_ended = False
         if self._path:  # without a match the model has gone on with its word
             left = tuple(option[len(piece) :] for option in self._path if option.startswith(piece))
-            self._path, self._or_letters = () if "" in left else left, False
+            self._path_ended = "" in left
+            self._path, self._or_letters = () if self._path_ended else left, False
             self.counts.forced += bool(left)
         elif self._single:
             self.counts.forced += 1
@@ -284,6 +287,8 @@ class Guide:
             if not quoted and len(text.words(sentence)) >= self._topic_at and re.search(r"[\w,]\s?$", tail):
                 return self._begin(self._to_topic(), or_letters=bool(re.search(r"[a-z]$", tail)) and not named)
             lean.append((f" {self.topic}", 2.0))
+        if self._path_ended:
+            classes.add("letter")  # "a lost kitten" is not the start of "a lost kittenish"
         if last.isspace():
             classes.add("space")
         elif last in ".,;:!?" or (last == '"' and not quoted):
