@@ -1,7 +1,7 @@
 """Compare the speed of two checkouts of this project, in alternation: decoding, and a training step.
 
-    git worktree add /tmp/before e4d914e
-    python benchmarks/before_after.py /tmp/before . --pairs 7
+    git worktree add ../before e4d914e
+    python benchmarks/before_after.py ../before . --pairs 7
 
 Each checkout computes in its own process, with one BLAS thread. The ratios are taken pair by pair: how many times as
 fast the second checkout is, by the clock and by the processor's time. On a machine with other work only the latter
