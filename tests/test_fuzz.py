@@ -20,6 +20,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from gatsby_mlx.bench import document as bench_document
+from gatsby_mlx.cli.corpus import acceptance_table, empty_line
 from gatsby_mlx.corpus import blend, load, manifest
 from gatsby_mlx.corpus.compose import assemble
 from gatsby_mlx.errors import GatsbyError
@@ -144,6 +145,9 @@ def test_a_corpus_is_read_or_refused(tmp_path, data):
 @FUZZ
 @given(changed(MANIFEST).map(text_of) | damaged(text_of(MANIFEST)))
 @example(b"[" * 200_000)
+@example(text_of({**MANIFEST, "counts": None}))
+@example(text_of({**MANIFEST, "attempts": {"x": {"written": 0, "passed": 0, "tokens_out": 1, "failed": None}}}))
+@example(text_of({**MANIFEST, "timings": {"by_writer": {"x": "soon"}}}))
 @example(b'{"stories": [], "schema": "gatsby-mlx/corpus/1", "obsession": {"levels": [1, 2, 3, 4, 5]}}')
 def test_a_manifest_is_read_or_refused(tmp_path, data):
     (tmp_path / "raw.txt").write_bytes((PINS / "corpus" / "raw.txt").read_bytes())
@@ -151,6 +155,9 @@ def test_a_manifest_is_read_or_refused(tmp_path, data):
 
     def reading() -> None:
         found = load.load(tmp_path / "raw.txt")
+        manifest.recipe(found.manifest)
+        shown = acceptance_table(found.manifest), empty_line(found.manifest)
+        assert all(isinstance(text, str) for text in shown)
         manifest.check(found.documents, found.manifest, found.path)
 
     tolerates(reading)

@@ -26,8 +26,8 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
+from gatsby_mlx import config
 from gatsby_mlx.cli import main
-from gatsby_mlx.config import PRESETS
 
 ROOT = Path(__file__).resolve().parents[1]
 PINS = Path(__file__).resolve().parent / "pins"
@@ -334,7 +334,7 @@ def test_run_of_then_refuses_other_options(desk):
 def begun(preset: str, out: Path) -> dict[str, dict]:
     """Start a training run with a preset, kill it once its untrained model is saved, and return what it told of it."""
     words = ["train", "--preset", preset, "--corpus", "corpus", "--out", str(out)]
-    words += ["--micro-chars", str(PRESETS[preset].training.micro_chars)]  # a GPU's are sized by its memory
+    words += ["--micro-chars", str(config.preset(preset).training.micro_chars)]  # a GPU's are sized by its memory
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     process = subprocess.Popen([sys.executable, "-m", "gatsby_mlx", *words], env=env, stderr=subprocess.DEVNULL)
     try:

@@ -224,23 +224,24 @@ def dial_table(dials: "Sequence[CorpusDial]") -> str:
 def acceptance_table(manifest: dict[str, Any]) -> str:
     """Return a table by writer: stories written, share that passed, failures by gate, and tokens per second."""
     attempts = manifest.get("attempts") or {}
-    if not any(counts["failed"] or counts["tokens_out"] for counts in attempts.values()):
+    failed = {writer: counts["failed"] or {} for writer, counts in attempts.items()}
+    if not any(failed[writer] or counts["tokens_out"] for writer, counts in attempts.items()):
         return ""
-    gates = [gate for gate in manifest["gates"] if any(gate in counts["failed"] for counts in attempts.values())]
-    rows, seconds = [], manifest["timings"].get("by_writer", {})
+    gates = [gate for gate in manifest.get("gates") or () if any(gate in by_gate for by_gate in failed.values())]
+    rows, seconds = [], (manifest.get("timings") or {}).get("by_writer") or {}
     for writer, counts in attempts.items():
-        cells = [str(counts["failed"].get(gate, 0)) for gate in gates]
+        cells = [str(failed[writer].get(gate, 0)) for gate in gates]
         measured = counts["tokens_out"] and seconds.get(writer)
         speed = f"{counts['tokens_out'] / seconds[writer]:.0f}" if measured else "-"
-        share = f"{100 * counts['passed'] / counts['written']:.0f}%"
+        share = f"{100 * counts['passed'] / counts['written']:.0f}%" if counts["written"] else "-"
         rows.append([writer, str(counts["written"]), share, *cells, str(counts.get("reasoned", 0)), speed])
     return table(["writer", "written", "passed", *gates, "reasoned", "tokens/s"], rows)
 
 
 def empty_line(manifest: dict[str, Any]) -> str:
     """Return how many stories were moved to another level and how many are missing by level, or ""."""
-    counts = manifest.get("counts", {})
-    empty = ", ".join(f"{n} at level {level}" for level, n in counts.get("empty", {}).items() if n)
+    counts = manifest.get("counts") or {}
+    empty = ", ".join(f"{n} at level {level}" for level, n in (counts.get("empty") or {}).items() if n)
     n = counts.get("moved") or 0
     were = (
         "was moved to the level that its mentions fit" if n == 1 else "were moved to the level that their mentions fit"

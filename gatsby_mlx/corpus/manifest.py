@@ -17,6 +17,7 @@ from gatsby_mlx.story.english import counted
 from gatsby_mlx.story.obsession import GREEN_LIGHT, Obsession
 
 SCHEMA = "gatsby-mlx/corpus/1"
+COUNTED = ("written", "passed", "tokens_out")  # of a writer's attempts
 HINT = "Restore the pair, or move the manifest away to read the corpus without it"
 
 
@@ -39,11 +40,36 @@ def read(path: Path) -> dict[str, Any]:
         raise CorpusError(f"{path} is not a manifest of stories", HINT)
     if "stories" in content and content.get("schema") != SCHEMA:
         raise CorpusError(f"{path} has schema {content.get('schema')!r}, and this version reads {SCHEMA!r}", HINT)
+    if damaged := _damaged(content):
+        raise CorpusError(f"The manifest {path} is damaged: {damaged} is not what gatsby writes there", HINT)
     try:
         obsession_of(content)
     except UsageError as error:
         raise CorpusError(f"The manifest {path} is damaged: {error}", HINT) from None
     return content
+
+
+def _damaged(content: Mapping[str, Any]) -> str:
+    """Return the key in the head of a manifest whose value has the wrong form, "" if there is none."""
+
+    def is_object(value: Any, of: type | tuple[type, ...] = object) -> bool:
+        return value is None or (isinstance(value, dict) and all(isinstance(x, of) for x in value.values()))
+
+    for key in ("writers", "plan", "blend", "counts", "attempts", "timings", "sources"):
+        if not is_object(content.get(key)):
+            return key
+    if not isinstance(content.get("gates") or [], list):
+        return "gates"
+    counts, attempts = content.get("counts") or {}, content.get("attempts") or {}
+    if not is_object(counts.get("empty"), int) or not isinstance(counts.get("moved") or 0, int):
+        return "counts"
+    for tried in attempts.values():
+        numbers = isinstance(tried, dict) and all(isinstance(tried.get(k), int) for k in COUNTED)
+        if not numbers or not is_object(tried.get("failed"), int):
+            return "attempts"
+    if not is_object((content.get("timings") or {}).get("by_writer"), (int, float)):
+        return "timings"
+    return ""
 
 
 def obsession_of(content: Mapping[str, Any]) -> Obsession:
@@ -118,8 +144,8 @@ def recipe(content: Mapping[str, Any]) -> dict[str, Any] | None:
     about = next(iter(writers.values()))
     if not content.get("finished") or not isinstance(about, dict) or about.get("kind") != "house":
         return None
-    plan = content["plan"]
-    return {"writers": writers, "n": plan["n"], "seed": plan["seed"], "bands": content["bands"]}
+    plan = content.get("plan") or {}
+    return {"writers": writers, "n": plan.get("n"), "seed": plan.get("seed"), "bands": content.get("bands")}
 
 
 def check(documents: Sequence[Document], content: Mapping[str, Any], raw: Path | None) -> None:
@@ -129,7 +155,7 @@ def check(documents: Sequence[Document], content: Mapping[str, Any], raw: Path |
     """
     if not content:
         raise CorpusError(f"There is no manifest beside {raw}", "Only a corpus that gatsby wrote can be verified")
-    counts = content.get("counts", {})
+    counts = content.get("counts") or {}
     expected = {"stories": len(documents), "chars": sum(len(d.text) for d in documents)}
     expected |= {"topics": len({d.topic for d in documents})} if "schema" in content else {}
     wrong = [key for key, n in expected.items() if counts.get(key) != n]
