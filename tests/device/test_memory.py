@@ -1,5 +1,6 @@
 """device.memory: limits are restored, and the sizes are plausible."""
 
+import contextlib
 import ctypes
 import sys
 
@@ -73,6 +74,7 @@ def test_cache_limit_is_a_share_of_the_gpu_and_of_what_is_free(gpu, available, l
 def test_cache_stays_limited_until_the_last_of_overlapping_blocks_ends(monkeypatch):
     device.prepare()
     monkeypatch.setattr(memory, "_n_cache_blocks", 0)  # generators of other tests may still hold theirs
+    monkeypatch.setattr(memory, "_cache_blocks", contextlib.ExitStack())
     monkeypatch.setattr(memory, "cache_limit_bytes", lambda: 54321)
     before = cache_limit()
     first, second = device.limited_cache(), device.limited_cache()
