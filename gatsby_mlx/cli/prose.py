@@ -29,7 +29,7 @@ N_TOPICS = 24
 @click.pass_context
 @long_command
 def command(ctx, judge, as_json, corpus, **options) -> None:
-    """Tell stories and measure their English: spelling, endings, repetition, errors, and copies of the corpus.
+    """Tell stories and measure their English: spelling, endings, repetition, errors, copies, and variety.
 
     \b
     Examples:
